@@ -34,6 +34,8 @@ from service.api.streaming.stream_connection import StreamConnection
 from service.api.unread import Unread
 
 HIGH_WATER_BYTES = 16 * 1024  # bytes beyond it that the system does not take yet count as unread
+# A body may come in chunks of one byte. After so many of them, at most so many bytes further on, others have their turn
+ROUND_PARTS, ROUND_BYTES = 256, 16 * 1024
 LINGER_S = 2.0  # time for a client to read a refusal before it is disconnected
 
 
@@ -79,6 +81,9 @@ class Connection(asyncio.Protocol):
         self._is_in_head = False  # a request has begun, and its headers are not complete
         self._is_between = True  # the last request is complete
         self._lingers = False  # half-close: the client may go on sending, and nobody reads it
+        self._later = b""  # has come, and is parsed in the next round
+        self._is_chunked = False  # the body of the last request
+        self._parts = 0  # of bodies, in this round
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._deadline = Deadline(self._late)
         self._is_idle = False  # the deadline is for the next request, not for headers
@@ -151,19 +156,21 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_over:
             return
-        self._header_bytes += len(data)
-        was_between = self._is_between
+        was_between, self._parts = self._is_between, 0
+        if len(data) > ROUND_BYTES:
+            data, self._later = data[:ROUND_BYTES], data[ROUND_BYTES:]
         try:
-            self.parser.feed_data(data)
+            self._parse(data)
+            while self._later:
+                if self._parts > ROUND_PARTS:
+                    self.transport.pause_reading()
+                    self.loop.call_soon(self._next_round)
+                    break
+                size = ROUND_BYTES if self._is_chunked else len(self._later)
+                data, self._later = self._later[:size], self._later[size:]
+                self._parse(data)
         except Taken:
             return
-        except HttpParserError as error:
-            if not self._is_over:
-                is_version = "Invalid HTTP version" in str(error)
-                self._refuse("malformed", messages.VERSION if is_version else messages.MALFORMED)
-        if self._header_bytes > MOST_HEADER_BYTES and not (self._is_over or self.transport.is_closing()):
-            is_url = self._is_in_head and not self.headers and len(self.url) > MOST_URL_BYTES
-            self._refuse("too-long", messages.LONG_URL if is_url else messages.LONG_HEADERS)
         if self._work is not None:
             self._work.go_on(self._is_between)
         elif self._is_over:
@@ -172,6 +179,32 @@ class Connection(asyncio.Protocol):
             self._expect_request()
         elif self._is_idle:
             self._expect_headers()
+
+    def _next_round(self) -> None:
+        data, self._later = self._later, b""
+        if not self.transport.is_closing():
+            if not self.flow.read_paused:
+                self.transport.resume_reading()
+            self.data_received(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse bytes, or refuse them.
+
+        Raises:
+            Taken: the connection is a WebSocket now.
+        """
+        if self._is_over:
+            return
+        self._header_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError as error:
+            if not self._is_over:
+                is_version = "Invalid HTTP version" in str(error)
+                self._refuse("malformed", messages.VERSION if is_version else messages.MALFORMED)
+        if self._header_bytes > MOST_HEADER_BYTES and not (self._is_over or self.transport.is_closing()):
+            is_url = self._is_in_head and not self.headers and len(self.url) > MOST_URL_BYTES
+            self._refuse("too-long", messages.LONG_URL if is_url else messages.LONG_HEADERS)
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
@@ -210,7 +243,7 @@ class Connection(asyncio.Protocol):
     def takes_offer(self, rest: bytes) -> bool:
         """Return whether the request opens a WebSocket, which takes over the connection."""
         shake = handshake(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
-        if shake is None or rest:
+        if shake is None or rest or self._later:
             return False
         self._deadline.close()
         self._connections.leave(self)
@@ -264,6 +297,7 @@ class Connection(asyncio.Protocol):
             path = unquote(path)
         self._header_bytes = 0
         self._is_in_head = self._is_between = False
+        self._is_chunked = b"transfer-encoding" in fields
         expects = is_new and fields.get(b"expect", b"").lower() == b"100-continue"
         keep_alive = is_new and parser.should_keep_alive()
         head = Head(
@@ -289,6 +323,7 @@ class Connection(asyncio.Protocol):
         self.headers = []  # a new list for the trailers: they must not replace headers (RFC 9110, section 6.5.1)
 
     def on_body(self, body: bytes) -> None:
+        self._parts += 1
         self._header_bytes = 0
         if self._work is not None:
             self._work.take(body)

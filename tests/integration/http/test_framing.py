@@ -17,10 +17,11 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.api.connection import ROUND_BYTES
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import load_fake
-from tests.support.clients.wire import exchange
+from tests.support.clients.wire import Wire, exchange
 from tests.support.product import make_app
 
 SMUGGLED = b"DELETE /sessions/victim HTTP/1.1\r\nHost: x\r\nX-Request-ID: smuggled\r\n\r\n"
@@ -182,3 +183,23 @@ def test_requests_that_do_not_wait_for_answers_get_the_first_of_them_and_no_othe
     assert answers
     assert answers == expected[: len(answers)]
     assert is_closed == (closes or len(answers) < len(expected))
+
+
+def test_others_have_their_turns_while_a_body_of_thousands_of_chunks_is_parsed(app: FastAPI) -> None:
+    fields = b"Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    request = b"POST /infer HTTP/1.1\r\n" + fields + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
+
+    async def turns_of_others() -> int:
+        wire, turns = Wire(app), 0
+        await wire.send(request)
+        while wire.connection.is_working:
+            await asyncio.sleep(0)
+            turns += 1
+        await wire.send(KINDS["live"][0] + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        while wire.connection.is_working:
+            await asyncio.sleep(0)
+        assert [status for status, _ in answers_of(await wire.read())] == [422, 200]
+        wire.close()
+        return turns
+
+    assert app.state.runner.run(turns_of_others()) > len(request) / ROUND_BYTES
