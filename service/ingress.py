@@ -285,20 +285,31 @@ class Frame:
         return self._results
 
     def _begin(self) -> None:
+        """Begin as many as may run. If some are answered at once, more begin in the next round of the event loop."""
         if self._is_beginning:  # a chunk was answered at once
             return
         self._is_beginning = True
         registry, permit, chunks, answered = self._registry, self._permit, self._chunks, self._answered
         permit.due_s = time.monotonic() + self._queue_timeout_s
-        count = len(self._requests)
-        while (first := len(chunks)) < count and (room := AT_A_TIME - first + count - self._left) > 0:
-            for request in self._requests[first : first + room]:
-                chunk = Applying(registry, permit, answered, len(chunks))
-                chunk.request = request
-                chunks.append(chunk)
-            begin(chunks[first:])
-        self._go_on_at = count - len(chunks) + AT_A_TIME // 2 if len(chunks) < count else 0
+        count, first = len(self._requests), len(chunks)
+        for request in self._requests[first : first + self._room]:
+            chunk = Applying(registry, permit, answered, len(chunks))
+            chunk.request = request
+            chunks.append(chunk)
+        begin(chunks[first:])
         self._is_beginning = False
+        if not self._left:
+            self._go_on()
+        elif len(chunks) < count and self._room:
+            self._go_on_at = -1
+            asyncio.get_running_loop().call_soon(self._begin)
+        else:
+            self._go_on_at = count - len(chunks) + AT_A_TIME // 2 if len(chunks) < count else 0
+
+    @property
+    def _room(self) -> int:
+        """Return how many more may run."""
+        return max(0, AT_A_TIME - len(self._chunks) + len(self._requests) - self._left)
 
     def _answered(self, index: int, result: Answer | Exception) -> None:
         self._results[index] = result
@@ -401,10 +412,15 @@ class Ingress:
                 model = requests[0].envelope.model or ""
                 if answers:
                     tracer.applied(source.transport, model, answers[-1].watch, time.perf_counter(), len(answers))
-        return [
-            self.refused(result, source.request, request.session or "") if isinstance(result, Exception) else result
-            for request, result in zip(requests, results, strict=True)
-        ]
+        outcomes: list[Outcome] = []
+        for number, (request, result) in enumerate(zip(requests, results, strict=True), 1):
+            if isinstance(result, Exception):
+                outcomes.append(self.refused(result, source.request, request.session or ""))
+                if not number % AT_A_TIME:  # others have their turn
+                    await asyncio.sleep(0)
+            else:
+                outcomes.append(result)
+        return outcomes
 
     def begin(self, source: Source, encoded: Encoded, told: Told, context: HasContext | None = None) -> Arrival:
         """Apply a chunk in the next round but one of the event loop, together with those that have come until then.

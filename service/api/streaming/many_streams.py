@@ -25,7 +25,7 @@ from service.admission.turns import on_thread
 from service.api.streaming.frame_results import FrameResults
 from service.api.streaming.streams import Streams
 from service.errors import HetsynError, InputError, NotFound, SessionEnded, SessionTaken
-from service.ingress import Source
+from service.ingress import AT_A_TIME, Source
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
 from service.live.query import StreamQuery
@@ -189,6 +189,8 @@ class ConnectionSessions:
                 results.set(row, None)
             except Exception as error:
                 results.set(row, self._ingress.refused(error, REQUEST))
+                if not row % AT_A_TIME:  # others have their turn
+                    await asyncio.sleep(0)
         if requests:
             await self._apply(rows, requests, results, came_s)
         for row in np.flatnonzero(chunks.action == END).tolist():

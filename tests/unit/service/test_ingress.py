@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from starlette.types import Message
 
-from service.ingress import Encoded, Outcome, Source, grown_bytes
+from service.ingress import AT_A_TIME, Encoded, Outcome, Source, grown_bytes
 from service.models.catalog import ModelCatalog
 from service.problem import Problem
 from service.registry.entries import SessionEntry
@@ -88,6 +88,18 @@ async def test_a_defect_in_one_chunk_leaves_the_others_theirs(
     assert refused.status == 500
     assert isinstance(applied, Answer)
     assert [type(result) for result in told] == [ZeroDivisionError]
+    assert server.admission.in_flight == 0
+
+
+async def test_a_frame_of_refused_rows_leaves_rounds_to_others(serve: ServeDirect) -> None:
+    server, rounds = serve(), 0
+    source, requests = Source("a frame", "streams", "a"), [infer_request(f"s{n}", 1) for n in range(1_000)]
+    frame = asyncio.create_task(server.parts.ingress.apply_frame(source, requests, 0.0))
+    while not frame.done():
+        await asyncio.sleep(0)
+        rounds += 1
+    assert {outcome.slug for outcome in frame.result() if isinstance(outcome, Problem)} == {"not-found"}
+    assert rounds >= len(requests) // AT_A_TIME
     assert server.admission.in_flight == 0
 
 
