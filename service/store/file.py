@@ -282,13 +282,14 @@ class FileStore:
         """
         call = asyncio.get_running_loop().run_in_executor(self._thread, self._in_place, function)
         call.add_done_callback(_retrieve)  # the waiting caller may be cancelled
-        try:
-            async with asyncio.timeout(self._timeout_s):  # wait_for may swallow a cancellation before Python 3.12
-                return await asyncio.shield(call)
-        except TimeoutError as error:
+        # it looks at the call last: if the event loop stood still, both the call and its time may be over
+        await asyncio.wait([call], timeout=self._timeout_s)
+        if not call.done():
             raise StoreUnavailable(
                 f"the session store did not answer within {self._timeout_s:g} s: send the chunk again"
-            ) from error
+            )
+        try:
+            return call.result()
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, sqlite3.Error) and has_no_room(error):
                 raise _full(error) from error

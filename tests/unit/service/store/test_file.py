@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -140,6 +141,14 @@ async def test_a_file_that_does_not_answer_in_time_is_unavailable_and_goes_on(
     async with asyncio.timeout(60):
         while await store.load(["a"]) != [None]:
             await asyncio.sleep(0.001)
+
+
+async def test_what_is_done_while_the_event_loop_stands_still_is_done(tmp_path: Path, start_store: StartStore) -> None:
+    store = await start_store(FileStore(tmp_path / "s.db", timeout_s=0.2))
+    commit = asyncio.create_task(store.commit([put("a", NO_REVISION, 1)]))
+    await asyncio.sleep(0)
+    store._thread.submit(time.sleep, 0.3).result()  # on the thread after the commit; the event loop stands still
+    assert await commit == [COMMITTED]
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
