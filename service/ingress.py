@@ -21,7 +21,7 @@ from service.admission.permits import Admission, Permit
 from service.admission.turns import Turns, on_thread
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.carried.sessions import CarriedSessions
-from service.errors import HetsynError, forget_frames
+from service.errors import HetsynError
 from service.keys.caller import ANYBODY, Caller
 from service.observe.context import SESSION, HasContext, Made
 from service.observe.counters import Counters
@@ -109,21 +109,20 @@ class Arrival(Applying):
 
     Args:
         told: called once with its answer, or with the reason why it was not applied; not if it is dropped before.
+        context: has its request's context.
         came_s: when it was complete, in seconds of ``time.perf_counter``.
     """
 
-    _has_place = False
     _task: asyncio.Task[None] | None = None
 
     def __init__(
         self, ingress: Ingress, source: Source, encoded: Encoded, told: Told, context: HasContext, came_s: float
     ) -> None:
-        super().__init__(ingress.registry, Permit(ingress.admission, source.client, source.transport, came_s), _unheard)
+        super().__init__(ingress.registry, Permit(ingress.admission, source.client, source.transport, came_s), told)
         self.source = source
         self.encoded = encoded
         self.request_context: HasContext = context
         self._ingress = ingress
-        self._told = told
 
     def come(self) -> bool:
         """Take permit and place, and decode it. Returns whether to begin it now; else it begins later, or is over."""
@@ -134,7 +133,7 @@ class Arrival(Applying):
             if not self._ingress.stream_turns.take():
                 self._spawn(self._wait(time.monotonic() + self._ingress.queue_timeout_s))
                 return False
-            self._has_place = True
+            self.permit.place = self._ingress.stream_turns.give_back
         return self._admit(inf)
 
     def drop(self) -> bool:
@@ -143,13 +142,9 @@ class Arrival(Applying):
         if self._task is not None:
             self._task.cancel()
         if not super().drop():
-            self._told = _nobody
             return False
-        self._give_back()
+        self.permit.give_back()
         return True
-
-    def on_answer(self, told: Told) -> None:
-        self._told = told
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(work, context=self.request_context.context)
@@ -161,7 +156,7 @@ class Arrival(Applying):
         except Exception as error:
             self._refuse(error)
             return
-        self._has_place, self._task = True, None
+        self.permit.place, self._task = self._ingress.stream_turns.give_back, None
         if self._admit(due_s):  # the wait for the place counts against the limit
             begin([self])
 
@@ -227,21 +222,8 @@ class Arrival(Applying):
             self._tell(answer)
 
     def _tell(self, result: Answer | Exception) -> None:
-        if isinstance(result, Exception):
-            forget_frames(result)
-        self._give_back()
-        told, self._told = self._told, _nobody
-        try:
-            told(result)
-        except Exception as error:  # others that came with it must still get their answers
-            log.error("a chunk could not be answered", exc_info=error)
-
-    def _give_back(self) -> None:
-        """Give back permit and place."""
         self.permit.give_back()
-        if self._has_place:
-            self._has_place = False
-            self._ingress.stream_turns.give_back()
+        super()._tell(result)
 
 
 class Frame:
@@ -279,7 +261,7 @@ class Frame:
                 self._left, self._go_on_at = len(kept), 0
                 self._done = asyncio.get_running_loop().create_future()
                 for index, chunk in enumerate(kept):
-                    chunk.on_answer(partial(self._answered, index))
+                    chunk.told = partial(self._answered, index)
                 await self._done
             raise
         return self._results
@@ -293,7 +275,7 @@ class Frame:
         permit.due_s = time.monotonic() + self._queue_timeout_s
         count, first = len(self._requests), len(chunks)
         for request in self._requests[first : first + self._room]:
-            chunk = Applying(registry, permit, answered, len(chunks))
+            chunk = Applying(registry, permit, partial(answered, len(chunks)))
             chunk.request = request
             chunks.append(chunk)
         begin(chunks[first:])
@@ -322,14 +304,6 @@ class Frame:
             self._begin()
         elif not self._done.done():
             self._done.set_result(None)
-
-
-def _nobody(_: Answer | Exception) -> None:
-    """Ignore an answer: the caller has gone."""
-
-
-def _unheard(_: int, __: Answer | Exception) -> None:
-    """Ignore an answer: an arrival reports it by itself."""
 
 
 class Ingress:

@@ -102,9 +102,10 @@ class Permit:
         due_s: deadline for the beginning of the work, in seconds of the clock; set when the permit is taken.
         transport: the request's transport.
         came_s: when the request was complete, in seconds of ``time.perf_counter``.
+        place: gives back what is held together with the permit; None if there is nothing.
     """
 
-    __slots__ = ("_admission", "_is_taken", "came_s", "client", "due_s", "transport")
+    __slots__ = ("_admission", "_is_taken", "came_s", "client", "due_s", "place", "transport")
 
     def __init__(
         self, admission: Admission, client: str, transport: Transport = "http", came_s: float | None = None
@@ -114,6 +115,7 @@ class Permit:
         self.due_s = inf
         self.transport = transport
         self.came_s = time.perf_counter() if came_s is None else came_s
+        self.place: Callable[[], None] | None = None
         self._is_taken = False
 
     def take(self) -> None:
@@ -131,13 +133,16 @@ class Permit:
         self._is_taken = True
 
     def give_back(self) -> None:
-        """Give the permit back, if it is taken."""
+        """Give back the permit, if it is taken, and what is held with it."""
         if self._is_taken:
             self._is_taken = False
             admission = self._admission
             admission.ledger.give(self.client)
             if not admission.ledger.total:
                 admission.idle.set()
+        if self.place is not None:
+            give_back, self.place = self.place, None
+            give_back()
 
     def __enter__(self) -> Permit:
         self.take()

@@ -209,7 +209,7 @@ class Exchange:
             self._door.counters.chunks_abandoned += 1
             self._release()
         else:
-            self._arrival.on_answer(self._committed)
+            self._arrival.told = self._committed
 
     def _wait(self) -> None:
         """Wait for more of the body, and count the bytes that have come."""

@@ -30,7 +30,7 @@ from service.observe.watch import Watch
 from service.registry.commits import MAX_ATTEMPTS, contended
 from service.registry.entries import SessionEntry
 from service.registry.table import SessionTable
-from service.registry.together import Answered, NotApplied, Told
+from service.registry.together import NotApplied, Told
 from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Replay, are_next
 from service.session.session import Answer, Session, more_of
@@ -61,9 +61,8 @@ class Applying(Item):
 
     Args:
         parts: shared by all chunks.
-        answered: called once, unless the chunk is dropped: with ``index`` and the answer, or with the error that left
-            the session unchanged.
-        index: the chunk's index for ``answered``.
+        told: called once, unless the chunk is dropped: with the answer, or with the error that left the session
+            unchanged. It may be replaced.
 
     Attributes:
         request: set before ``begin``.
@@ -89,11 +88,10 @@ class Applying(Item):
     _is_committing = _is_gone = False
     _spikes: Spikes | None = None
 
-    def __init__(self, parts: Parts, permit: Permit, answered: Answered, index: int = 0) -> None:
+    def __init__(self, parts: Parts, permit: Permit, told: Told) -> None:
         self.permit = permit
+        self.told = told
         self._parts = parts
-        self._answered = answered
-        self._index = index
 
     def enter(self) -> bool:
         """Enter its session, after earlier chunks. Returns whether it holds the session now."""
@@ -127,7 +125,7 @@ class Applying(Item):
         """Drop the chunk, because its caller has gone. Returns False if its commit has begun, which is finished."""
         if self.is_over:
             return True
-        self._answered = _nobody
+        self.told = _nobody
         if self._is_committing:
             self._is_gone = True
             return False
@@ -145,10 +143,6 @@ class Applying(Item):
             self._stop_timer()
             self._parts.sessions.leave(entry)
         return True  # else its turn comes at once, and is passed on
-
-    def on_answer(self, told: Told) -> None:
-        """Replace the function to tell."""
-        self._answered = lambda _, result: told(result)
 
     def _go(self) -> None:
         """Go on: the chunk's turn has come."""
@@ -294,9 +288,9 @@ class Applying(Item):
         """Answer. An error in it does not keep others, computed together, from their answers."""
         if isinstance(result, Exception):
             forget_frames(result)
-        answered, self._answered = self._answered, _nobody  # the function may hold the chunk: free its memory now
+        told, self.told = self.told, _nobody  # the function may hold the chunk: free its memory now
         try:
-            answered(self._index, result)
+            told(result)
         except Exception as error:
             log.error("a chunk could not be answered", exc_info=error)
 
@@ -453,5 +447,5 @@ _watch: Callable[[Iterable[Any]], Watch] = partial(tuple.__new__, Watch)
 _made: Callable[[Iterable[Any]], Answer] = partial(tuple.__new__, Answer)
 
 
-def _nobody(_: int, __: Answer | Exception) -> None:
+def _nobody(_: Answer | Exception) -> None:
     """Ignore an answer: the caller has gone."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -62,7 +63,7 @@ class SessionRegistry:
                 ArtifactError.
         """
         together = Together(1)
-        chunk = Applying(self, permit, together.answered)
+        chunk = Applying(self, permit, partial(together.answered, 0))
         chunk.request, chunk.request_context = request, Made(copy_context())
         begin([chunk])
         SESSION.set(chunk.session)

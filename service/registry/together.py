@@ -9,9 +9,6 @@ from typing import Protocol
 
 from service.session.session import Answer
 
-Answered = Callable[[int, Answer | Exception], None]
-"""Hears of the result of a chunk, by its index."""
-
 Told = Callable[[Answer | Exception], None]
 """Hears of the result of one chunk."""
 
@@ -23,9 +20,9 @@ class NotApplied(Exception):
 class Droppable(Protocol):
     """A chunk that can be dropped."""
 
-    def drop(self) -> bool: ...
+    told: Told
 
-    def on_answer(self, told: Told) -> None: ...
+    def drop(self) -> bool: ...
 
 
 class Together:
@@ -47,7 +44,7 @@ class Together:
                 if chunk.drop():
                     self._left -= 1
                 else:
-                    chunk.on_answer(partial(self.answered, index))
+                    chunk.told = partial(self.answered, index)
             if self._left:  # their commits have begun
                 self._done = asyncio.get_running_loop().create_future()
                 await self._done
