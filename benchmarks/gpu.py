@@ -20,8 +20,7 @@ from rich.table import Table
 
 from service.contract.manifest import FormName
 from service.engine.engine import Engine
-from service.engine.stream import StreamState, initial_stream
-from service.engine.work import Work
+from service.engine.work import StreamState, Work, initial_stream
 from service.errors import RuntimeUnavailable
 from service.models.catalog import ModelCatalog
 from service.models.golden import golden_streams

@@ -32,8 +32,7 @@ from hetsyn_client.loadtest.run import RunSettings
 from service.app import create_app
 from service.commands.process import COLLECT_AFTER
 from service.engine.engine import Engine
-from service.engine.stream import initial_stream
-from service.engine.work import Work
+from service.engine.work import Work, initial_stream
 from service.models.catalog import ModelCatalog
 from service.settings import Settings
 from service.wire.decode import decode_raw

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.server import ServerState
 
-from service.admission.budget import Budget
+from service.admission.budget import Admission, Budget
 from service.admission.connections import Connections
-from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
 from service.api.connection import Connection
@@ -204,8 +203,8 @@ def build_server(
     )
     packing = Packing()
     budget = Budget(limits)
-    uploads = Uploads(budget, limits.body_timeout_s)
-    admission = Admission(budget, uploads, limits.queue_timeout_s)
+    admission = Admission(budget, limits.queue_timeout_s)
+    uploads = Uploads(admission, limits.body_timeout_s)
     engine = Engine(limits.max_chunk_steps)
     batcher = Batcher(
         engine,

@@ -17,7 +17,7 @@ from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from service.admission.permits import Admission, Permit
+from service.admission.budget import Admission, Permit
 from service.admission.turns import Turns, on_thread
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.carried.sessions import CarriedSessions

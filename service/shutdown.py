@@ -25,7 +25,7 @@ from types import FrameType
 
 import uvicorn
 
-from service.admission.permits import Admission
+from service.admission.budget import Admission
 
 log = logging.getLogger("hetsyn.server")
 

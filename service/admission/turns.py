@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from math import inf
 from typing import Any, TypeVar
 
-from service.admission.permits import waited_too_long
+from service.admission.budget import waited_too_long
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
 
-from service.admission.budget import AGAIN, Budget
+from service.admission.budget import Admission, shutting_down
 from service.admission.connections import Deadline
 from service.errors import HetsynError, ShuttingDown, TooLarge, TooSlow
 
@@ -30,21 +30,18 @@ class Uploads:
     request is answered. The bytes of a body of up to ``FREE_BYTES`` that arrives in one piece do not count.
 
     Args:
-        budget: limits bytes and requests. A request beyond the limit is refused before its body is read.
+        admission: limits bytes and requests. A request beyond the limit is refused before its body is read.
         timeout_s: time for one body to arrive.
-
-    Attributes:
-        is_ending: the server shuts down, and no more bodies should begin.
     """
 
-    def __init__(self, budget: Budget, timeout_s: float) -> None:
-        self.ledger = budget.bytes
-        self._requests = budget.requests
+    def __init__(self, admission: Admission, timeout_s: float) -> None:
+        self.ledger = admission.budget.bytes
+        self.admission = admission
         self._timeout_s = timeout_s
         self._under_way: set[Upload] = set()
         self._finished = asyncio.Event()
         self._finished.set()
-        self.is_ending = False
+        admission.before_stop.append(self._finish)
 
     @property
     def bytes(self) -> int:
@@ -56,20 +53,9 @@ class Uploads:
         """Count the bodies under way."""
         return len(self._under_way)
 
-    def check(self, client: str) -> None:
-        """Check that a request may send its body.
-
-        Raises:
-            Overloaded: the limit of requests is reached, in all or for this client.
-            ShuttingDown: the server shuts down.
-        """
-        if self.is_ending:
-            raise shutting_down()
-        self._requests.check(client)
-
     def begin(self, upload: Upload) -> None:
         """Note that a body begins to arrive."""
-        timeout_s = ENDING_S if self.is_ending else self._timeout_s
+        timeout_s = ENDING_S if self.admission.is_ending else self._timeout_s
         upload.deadline.set(asyncio.get_running_loop().time() + timeout_s)
         self._under_way.add(upload)
         self._finished.clear()
@@ -84,21 +70,19 @@ class Uploads:
 
     def late(self) -> TooSlow | ShuttingDown:
         """Make the error for a body that did not come in time."""
-        if self.is_ending:
+        if self.admission.is_ending:
             return shutting_down()
         return TooSlow(f"the body was not complete after {self._timeout_s:g} s: send it faster, or {SHORTER}")
 
-    def end_soon(self) -> None:
-        """Shorten the time of bodies under way, and of new ones, to ``ENDING_S``."""
-        self.is_ending = True
+    async def _finish(self) -> None:
+        """Give bodies under way, and new ones, ``ENDING_S`` at most, and wait until those that came have a permit."""
         latest_s = asyncio.get_running_loop().time() + ENDING_S
         for upload in self._under_way:
             if latest_s < upload.deadline.due_s < inf:
                 upload.deadline.set(latest_s)
-
-    async def finish(self) -> None:
-        """Wait until no body is under way."""
         await self._finished.wait()
+        for _ in range(2):  # rounds of the event loop (``Ingress.begin``)
+            await asyncio.sleep(0)
 
 
 class Upload:
@@ -142,8 +126,8 @@ class Upload:
             self._bytes = 0
 
     def check(self) -> None:
-        """Check that the request may send its body, as ``Uploads.check``."""
-        self._uploads.check(self._client)
+        """Check that the request may send its body, as ``Admission.check``."""
+        self._uploads.admission.check(self._client)
 
     def begin(self, late: Callable[[HetsynError], None]) -> None:
         """Wait for the rest of the body, until ``end``.
@@ -215,11 +199,6 @@ def check_length(declared: bytes, max_bytes: int, advice: str = SHORTER) -> None
     digits = declared.lstrip(b"0")
     if digits.isdigit() and (len(digits) > MOST_DIGITS or int(digits) > max_bytes):
         raise too_large(max_bytes, advice)
-
-
-def shutting_down() -> ShuttingDown:
-    """Make the error for a request that another server must serve."""
-    return ShuttingDown(f"the server is shutting down: {AGAIN}")
 
 
 def too_large(max_bytes: int, advice: str = SHORTER) -> TooLarge:

@@ -12,8 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from service.admission.budget import Admission
 from service.admission.connections import Connections
-from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api import problems
 from service.api.open_inference import PREFIX as OPEN_INFERENCE

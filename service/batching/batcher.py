@@ -29,8 +29,7 @@ from math import inf
 from operator import attrgetter, itemgetter
 from typing import cast
 
-from service.admission.permits import waited_too_long
-from service.admission.uploads import shutting_down
+from service.admission.budget import shutting_down, waited_too_long
 from service.batching.backlog import Backlog, BatchPolicy, Wait
 from service.batching.estimates import Estimates, Item, Measured
 from service.engine.engine import Engine, Segment

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 
-from service.admission.permits import Permit
+from service.admission.budget import Permit
 from service.carried.carry_keys import HOW_TO
 from service.carried.token import Tokens
 from service.clock import Clock

@@ -13,9 +13,7 @@ from typing import Any
 from hetsyn_client.results import Outcome as ChunkOutcome
 from hetsyn_client.terminal.backend import Answers, Frame
 from hetsyn_client.terminal.source import Source
-from service.admission.budget import Budget
-from service.admission.permits import Admission, Permit
-from service.admission.uploads import Uploads
+from service.admission.budget import Admission, Budget, Permit
 from service.contract.artifact import Artifact
 from service.contract.describe import summary
 from service.engine.engine import Engine
@@ -85,8 +83,7 @@ class _InProcessAnswers:
         self._advance = advance
         self._query = query
         self._runner = runner
-        budget = Budget(Limits())
-        self._permit = Permit(Admission(budget, Uploads(budget, Limits.body_timeout_s)), "")
+        self._permit = Permit(Admission(Budget(Limits())), "")
         self._session = advance.begin(query.envelope, 0.0)
         manifest = self._session.model.manifest
         opening = Opening(

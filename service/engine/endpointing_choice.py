@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from service.contract.endpointing import Endpointing, EndpointingChange
 from service.engine.endpointer import Hearing
-from service.engine.stream import InputKind, StreamState, Utterances
-from service.engine.work import kind_of
+from service.engine.work import InputKind, StreamState, Utterances, kind_of
 from service.errors import InputError, UnsupportedInput
 from service.models.model import Model
 from service.wire.chunk import Chunk

@@ -30,15 +30,16 @@ from service.contract.manifest import Manifest
 from service.engine.fault import broken, fault, probabilities_of_row, score_of_row
 from service.engine.raster import most_steps, seen
 from service.engine.resampler import check_rates
-from service.engine.stream import InputKind, StreamState
 from service.engine.utterances import closed, ended, hear, outcome
 from service.engine.work import (
     NO_VALUES,
+    InputKind,
     Inputs,
     Job,
     Outcome,
     Piece,
     Result,
+    StreamState,
     Work,
     are_done,
     are_of_spikes,

@@ -23,8 +23,19 @@ from service.contract.graph_io import EVENT_ROW
 from service.engine.endpointer import QUIETEST, Found, Hearing, Rules, scan
 from service.engine.fault import out_of_range
 from service.engine.resampler import Resampler
-from service.engine.stream import NO_SAMPLES, StreamState, Utterances
-from service.engine.work import NO_EVENTS, NO_VALUES, Job, Outcome, Piece, Result, inputs_of, take
+from service.engine.work import (
+    NO_EVENTS,
+    NO_SAMPLES,
+    NO_VALUES,
+    Job,
+    Outcome,
+    Piece,
+    Result,
+    StreamState,
+    Utterances,
+    inputs_of,
+    take,
+)
 from service.models.model import Model
 from service.runtime.states import is_bounded
 from service.wire.chunk import AudioChunk, Chunk, chunk_length, copied, joined_chunks, part_of_chunk

@@ -1,7 +1,8 @@
-"""Cuts chunks into pieces, so that no chunk delays the others, and makes the graphs' inputs of the pieces.
+"""The state of a stream between two chunks, and the work on a chunk, cut into pieces so that none delays the others.
 
-Everything here is a value. A piece can be cut anywhere: the states of resampler, encoder and network link the pieces,
-so the result is the same to the bit. Index letters: b stream, t step, k channel.
+Everything here is a value: the engine returns the next state and changes none. A piece can be cut anywhere: the states
+of resampler, encoder and network link the pieces, so the result is the same to the bit. A piece becomes the graphs'
+inputs. Index letters: b stream, t step, k channel.
 """
 
 from __future__ import annotations
@@ -11,25 +12,112 @@ from functools import partial
 from itertools import repeat
 from math import ceil
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.events import Integers
-from hetsyn_client.results import Heard, Trigger
+from hetsyn_client.results import Heard, Trigger, UtteranceEnd
+from service.contract.endpointing import Endpointing
 from service.contract.graph_io import AUDIO, EVENT_ROW, EVENT_UNIT, STEPS, VALUES, Float32Array
-from service.engine.endpointer import Found
+from service.engine.endpointer import Found, Hearing
 from service.engine.resampler import Resampler
-from service.engine.stream import NO_SAMPLES, InputKind, StreamState
 from service.models.model import Arrays, Model
 from service.observe.watch import NOT_RUN, Ran
 from service.runtime.onnx import Graph
 from service.runtime.states import check_like, out_of_bounds
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
+from service.wire.chunk import AudioChunk, Chunk, Samples, SpikeChunk, ValuesChunk, chunk_bytes
 
+InputKind = Literal["audio", "spikes", "values"]
+
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
+STEP_BYTES = 8
+UTTERANCE_BYTES = 400  # of ``Utterances`` without input and ends
+END_BYTES, PROBABILITY_BYTES = 700, 32  # of one end, and of each of its probabilities
 NO_EVENTS: Integers = np.zeros(0, np.int64)
 NO_VALUES: Float32Array = np.zeros((0, 0), np.float32)
+
+
+class Utterances(NamedTuple):
+    """The utterances of a stream. Positions count the client's input: samples, or steps of other input.
+
+    Attributes:
+        settings: the endpointer's; None: an utterance ends only when the client says so.
+        number: number of the current or next utterance.
+        start: position where the current utterance, or the silence before the next one, began.
+        position: input taken so far.
+        recent: the last input before ``position`` during silence; an utterance begins with some of it.
+        ends: the last ends, for a client that has lost its connection.
+    """
+
+    settings: Endpointing | None
+    hearing: Hearing
+    number: int
+    start: int
+    position: int
+    recent: Chunk | None
+    ends: tuple[UtteranceEnd, ...]
+
+    @property
+    def is_speech(self) -> bool:
+        """Return whether the network hears the next input."""
+        return self.settings is None or self.hearing.is_speech
+
+    @property
+    def bytes(self) -> int:
+        """Count the bytes that it takes in memory."""
+        count = UTTERANCE_BYTES + (0 if self.recent is None else chunk_bytes(self.recent))
+        return count + sum(END_BYTES + PROBABILITY_BYTES * len(end["probabilities"] or ()) for end in self.ends)
+
+
+class StreamState(NamedTuple):
+    """The state of one stream.
+
+    Attributes:
+        network: the network's state, [words].
+        step: network steps so far.
+        encoder: the encoder's state tensors by name, without a batch axis.
+        kind: kind of the input, set by the first chunk; None before it. A network of values takes spikes as values.
+        resampler: converts to the model's sample rate; None before the first audio.
+        pending: samples at the model's rate that do not fill a step yet.
+        utterances: None for a stream that is one utterance. During silence, network and step are those of a new stream;
+            the encoder has heard the input so far, because the endpointer hears values by it.
+    """
+
+    network: Float32Array
+    step: int
+    encoder: Arrays
+    kind: InputKind | None
+    resampler: Resampler | None
+    pending: Samples
+    utterances: Utterances | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Count the bytes of the state in memory."""
+        count = self.network.nbytes + STEP_BYTES + self.pending.nbytes
+        if self.resampler is not None:
+            count += self.resampler.waiting.nbytes
+        for tensor in self.encoder.values():  # a sum over a generator would take a microsecond more a chunk
+            count += tensor.nbytes
+        if self.utterances is not None:
+            count += self.utterances.bytes
+        return count
+
+
+def initial_stream(model: Model) -> StreamState:
+    """Make the state of a stream before its first chunk."""
+    return StreamState(model.initial_row, 0, model.initial_encoder, None, None, NO_SAMPLES)
+
+
+def received_samples(stream: StreamState | None) -> int:
+    """Count the samples of sound that a stream has received, at their own rate."""
+    if stream is None:
+        return 0
+    if stream.utterances is not None:
+        return stream.utterances.position
+    return 0 if stream.resampler is None else stream.resampler.received
 
 
 class RasterPart(NamedTuple):

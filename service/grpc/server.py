@@ -18,8 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from service.admission.budget import Ledger
-from service.admission.permits import Admission
+from service.admission.budget import Admission, Ledger
 from service.admission.uploads import Upload, Uploads
 from service.errors import HetsynError, InputError, Overloaded, TooSlow
 from service.grpc.guard import LACKS, Guard

@@ -19,7 +19,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from service.admission import budget
-from service.admission.permits import Admission
+from service.admission.budget import Admission
 from service.admission.uploads import FREE_BYTES
 from service.errors import (
     HetsynError,

@@ -16,8 +16,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Protocol, cast
 
 from hetsyn_client.results import More, Spikes
-from service.admission.permits import Permit, waited_too_long
-from service.admission.uploads import shutting_down
+from service.admission.budget import Permit, shutting_down, waited_too_long
 from service.batching.batcher import Batcher
 from service.batching.estimates import Item
 from service.engine.work import Outcome

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from math import ceil, inf
 from typing import Literal
 
-from service.admission.permits import waited_too_long
+from service.admission.budget import waited_too_long
 from service.clock import Clock
 from service.errors import RETRY_S, KeyLimitReached, Overloaded, StoreUnavailable
 from service.keys.ids import owner_of

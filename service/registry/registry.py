@@ -16,7 +16,7 @@ from math import inf
 from typing import Any
 
 from hetsyn_client.results import Reply
-from service.admission.permits import Permit
+from service.admission.budget import Permit
 from service.batching.batcher import Batcher
 from service.errors import NotFound, StoreError
 from service.observe.context import SESSION, Made

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from service.contract.artifact import GOLDEN
 from service.engine.engine import Engine
-from service.engine.stream import initial_stream
-from service.engine.work import Outcome, Work
+from service.engine.work import Outcome, Work, initial_stream
 from service.errors import ArtifactError
 from service.models.golden import Inputs, golden_streams
 from service.models.model import Model

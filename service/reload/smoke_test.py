@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from service.engine.engine import Engine
-from service.engine.stream import initial_stream
-from service.engine.work import Work
+from service.engine.work import Work, initial_stream
 from service.errors import ArtifactError, StateBroken
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, Samples, ValuesChunk, spike_chunk

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple, cast
 from pydantic_core import from_json, to_json
 
 from hetsyn_client.results import Reply, Spikes, classified
-from service.admission.permits import Permit
+from service.admission.budget import Permit
 from service.clock import Clock
 from service.contract.decision import label_of
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.raster import spikes_of
-from service.engine.stream import initial_stream
-from service.engine.work import Outcome, Result, Work
+from service.engine.work import Outcome, Result, Work, initial_stream
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model

@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 from hetsyn_client import frames
 from hetsyn_client.results import Classified, Heard, More, Reply, Spikes, Timing, classified
 from service.contract.manifest import Manifest
-from service.engine.stream import StreamState
+from service.engine.work import StreamState
 from service.errors import ModelMismatch, SessionEnded
 from service.keys.ids import client_id
 from service.models.model import Model

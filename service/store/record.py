@@ -35,7 +35,7 @@ from pydantic_core import from_json, to_json
 
 from service.contract.manifest import TensorDescription, content_hash
 from service.engine.resampler import Resampler
-from service.engine.stream import InputKind, StreamState
+from service.engine.work import InputKind, StreamState
 from service.errors import ModelChanged, StateCorrupt, StateFormat, StateMismatch
 from service.keys.ids import client_id
 from service.models.model import Arrays, Model

@@ -13,7 +13,7 @@ import numpy as np
 
 from service.contract.endpointing import Endpointing
 from service.engine.endpointer import Hearing
-from service.engine.stream import InputKind, Utterances
+from service.engine.work import InputKind, Utterances
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length
 

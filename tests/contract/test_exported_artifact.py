@@ -17,8 +17,7 @@ from hetsyn_model.state import Form
 from service.contract.artifact import Artifact
 from service.engine.engine import Engine
 from service.engine.raster import spikes_of
-from service.engine.stream import STEP_BYTES, initial_stream
-from service.engine.work import Outcome, Work
+from service.engine.work import STEP_BYTES, Outcome, Work, initial_stream
 from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from service.contract.initial import ENCODER, array_name
 from service.engine.endpointing_choice import with_manual_ends
 from service.engine.engine import Engine
-from service.engine.stream import StreamState, initial_stream
-from service.engine.work import Outcome, Work
+from service.engine.work import Outcome, StreamState, Work, initial_stream
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import load_graph

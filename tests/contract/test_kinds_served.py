@@ -13,8 +13,7 @@ from export.parity import Streams, run_torch
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.state import FORMS, Form
 from service.engine.engine import Engine
-from service.engine.stream import initial_stream
-from service.engine.work import Work
+from service.engine.work import Work, initial_stream
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import spike_chunk

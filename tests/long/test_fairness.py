@@ -16,8 +16,7 @@ import pytest
 from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
 from service.engine.engine import Engine
-from service.engine.stream import initial_stream
-from service.engine.work import Work
+from service.engine.work import Work, initial_stream
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import load_graph

@@ -94,7 +94,7 @@ class Checkout:
         """Make the engine; with it come the type of its work, and the function that makes the state of a new stream."""
         engine = self._part("service.engine.engine:Engine", "service.engine:Engine")
         work = self._part("service.engine.work:Work", "service.engine:Work")
-        initial = self._part("service.engine.stream:initial_stream", "service.stream:initial_stream")
+        initial = self._part("service.engine.work:initial_stream", "service.stream:initial_stream")
         needed = [
             one for one in inspect.signature(engine).parameters.values() if one.default is inspect.Parameter.empty
         ]

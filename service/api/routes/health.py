@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from service.admission.permits import Admission
+from service.admission.budget import Admission
 from service.api.problems import documented, response
 from service.errors import ShuttingDown, StoreError
 from service.problem import Problem

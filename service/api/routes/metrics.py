@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from service.admission.budget import Admission
 from service.admission.connections import Connections
-from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.batching.batcher import Batcher
 from service.models.catalog import ModelCatalog

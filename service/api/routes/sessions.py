@@ -10,8 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
-from service.admission.budget import client_of
-from service.admission.permits import Permit
+from service.admission.budget import Permit, client_of
 from service.api import problems
 from service.errors import UnsupportedInput
 from service.ingress import Ingress

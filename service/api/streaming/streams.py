@@ -8,7 +8,7 @@ from math import inf
 from typing import Any, Protocol
 
 from hetsyn_client.results import Heard
-from service.admission.permits import Admission, Permit
+from service.admission.budget import Admission, Permit
 from service.engine.endpointing_choice import has_own_endpointing
 from service.ingress import SMALL_BYTES, Arrival, Encoded, Ingress, PackedEvents, Source
 from service.keys.ids import client_id
@@ -63,7 +63,7 @@ class Streams:
         self._registry = ingress.registry
         self.counters = counters
         self._holders: dict[str, Holder] = {}
-        admission.before_stop = self.drain
+        admission.before_stop.append(self.drain)
 
     def __len__(self) -> int:
         return len(self._holders)

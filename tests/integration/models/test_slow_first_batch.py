@@ -18,8 +18,7 @@ from hetsyn_client.events import MEDIA_TYPE, pack_events
 from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
 from service.engine.engine import Engine
-from service.engine.stream import initial_stream
-from service.engine.work import Work
+from service.engine.work import Work, initial_stream
 from service.models.catalog import ModelCatalog
 from service.wire.chunk import AudioChunk, spike_chunk
 from tests.support.artifacts.artifact import write_artifact

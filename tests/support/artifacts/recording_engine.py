@@ -10,8 +10,7 @@ from typing import Any
 from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
 from service.engine.engine import Engine, Segment
-from service.engine.stream import initial_stream
-from service.engine.work import Job, Outcome, Work
+from service.engine.work import Job, Outcome, Work, initial_stream
 from service.errors import ArtifactError, HetsynError
 from service.models.model import Model
 from service.wire.chunk import spike_chunk

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from service.engine.engine import Engine
-from service.engine.stream import Utterances, initial_stream
-from service.engine.work import Work
+from service.engine.work import Utterances, Work, initial_stream
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Kept, Session

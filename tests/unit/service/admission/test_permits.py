@@ -6,9 +6,7 @@ import asyncio
 
 import pytest
 
-from service.admission.budget import Budget
-from service.admission.permits import Admission
-from service.admission.uploads import Uploads
+from service.admission.budget import Admission, Budget
 from service.errors import Overloaded, ShuttingDown
 from service.settings import Limits
 from tests.support.clock import Clock
@@ -16,7 +14,7 @@ from tests.support.clock import Clock
 
 def admission(permits: int = 1, client_share: float = 1.0) -> Admission:
     budget = Budget(Limits(max_waiting=permits, client_share=client_share))
-    return Admission(budget, Uploads(budget, 30.0), queue_timeout_s=10.0, clock=Clock(100.0))
+    return Admission(budget, queue_timeout_s=10.0, clock=Clock(100.0))
 
 
 async def test_a_request_has_one_permit() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.admission.budget import Budget
+from service.admission.budget import Admission, Budget
 from service.admission.uploads import Upload, Uploads
 from service.errors import ShuttingDown, TooSlow
 from service.settings import Limits
@@ -16,7 +16,8 @@ from tests.support.clock import stopped_clock
 
 
 def make_uploads(timeout_s: float = 60.0, max_bytes: int = 1000) -> Uploads:
-    return Uploads(Budget(Limits(max_held_bytes=max_bytes, max_body_bytes=max_bytes)), timeout_s)
+    budget = Budget(Limits(max_held_bytes=max_bytes, max_body_bytes=max_bytes))
+    return Uploads(Admission(budget), timeout_s)
 
 
 async def read(uploads: Uploads, arrives: asyncio.Event, client: str = "") -> str:
@@ -60,9 +61,10 @@ async def test_a_server_may_end_while_one_is_interrupted() -> None:
     (upload,) = uploads._under_way
     while upload.deadline.due_s < inf:  # it has been late
         await asyncio.sleep(0)
-    uploads.end_soon()
+    ending = asyncio.create_task(uploads.admission.stop())
     with pytest.raises(ShuttingDown):
         await reading
+    await ending
 
 
 async def test_a_body_that_waits_is_under_way() -> None:

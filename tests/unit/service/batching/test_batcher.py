@@ -15,8 +15,7 @@ from service.batching.backlog import BatchPolicy
 from service.batching.batcher import MOST_ROUNDS, Batcher
 from service.batching.estimates import SEGMENT_S, SETTLED
 from service.engine.engine import Engine, Segment
-from service.engine.stream import initial_stream
-from service.engine.work import Job, Outcome, Work
+from service.engine.work import Job, Outcome, Work, initial_stream
 from service.errors import ArtifactError, HetsynError, InputError, RuntimeUnavailable
 from service.models.catalog import ModelCatalog
 from service.models.model import Model

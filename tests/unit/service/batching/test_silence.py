@@ -12,8 +12,7 @@ from service.batching.batcher import Batcher
 from service.contract.endpointing import EndpointingChange
 from service.engine.endpointing_choice import with_endpointing
 from service.engine.engine import Engine
-from service.engine.stream import initial_stream
-from service.engine.work import Job, Work, begin, steps_left
+from service.engine.work import Job, Work, begin, initial_stream, steps_left
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, SpikeChunk

@@ -11,8 +11,7 @@ import pytest
 
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, PROBABILITIES, READOUT, STATE, STEPS, VALUES
 from service.engine.engine import Engine
-from service.engine.stream import StreamState, initial_stream
-from service.engine.work import Outcome, Work, begin
+from service.engine.work import Outcome, StreamState, Work, begin, initial_stream
 from service.errors import ArtifactError, HetsynError, StateBroken
 from service.models.catalog import ModelCatalog
 from service.models.model import Model

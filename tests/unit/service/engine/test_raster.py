@@ -16,8 +16,7 @@ from service.contract.graph_io import spikes_name
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.raster import spikes_of
-from service.engine.stream import initial_stream
-from service.engine.work import Outcome, Work
+from service.engine.work import Outcome, Work, initial_stream
 from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model

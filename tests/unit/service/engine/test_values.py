@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from service.contract.graph_io import NEXT_STATE
 from service.engine.engine import Engine
-from service.engine.stream import StreamState, initial_stream
-from service.engine.work import Outcome, Work, begin
+from service.engine.work import Outcome, StreamState, Work, begin, initial_stream
 from service.errors import ArtifactError, InputError, TooLarge, UnsupportedInput
 from service.models.catalog import ModelCatalog
 from service.models.model import Model

@@ -14,8 +14,7 @@ import pytest
 from service.contract.artifact import GOLDEN
 from service.contract.manifest import MANIFEST
 from service.engine.engine import Engine
-from service.engine.stream import initial_stream
-from service.engine.work import Work
+from service.engine.work import Work, initial_stream
 from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model

@@ -11,13 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.admission.budget import Budget
-from service.admission.permits import Admission, Permit
-from service.admission.uploads import Uploads
+from service.admission.budget import Admission, Budget, Permit
 from service.engine.engine import Engine
-from service.engine.stream import initial_stream
 from service.engine.utterances import KEPT_ENDS
-from service.engine.work import Outcome, Work
+from service.engine.work import Outcome, Work, initial_stream
 from service.errors import StateMismatch
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
@@ -38,7 +35,7 @@ from tests.support.stores.record_parts import Section, rewritten, sections
 
 ENGINE = Engine(max_chunk_steps=20_000)
 BUDGET = Budget(Limits())
-PERMIT = Permit(Admission(BUDGET, Uploads(BUDGET, 30.0)), "")
+PERMIT = Permit(Admission(BUDGET), "")
 
 
 @pytest.fixture(scope="module")
