@@ -27,9 +27,8 @@ from service.observe.context import SESSION, HasContext, Made
 from service.observe.counters import Counters
 from service.observe.timings import Transport
 from service.problem import Problem
-from service.registry.applying import Applying, begin
+from service.registry.applying import Applying, NotApplied, Told, begin
 from service.registry.registry import SessionRegistry
-from service.registry.together import Together, Told
 from service.session.session import Answer
 from service.settings import Limits
 from service.wire.chunk import Chunk, chunk_bytes
@@ -224,6 +223,41 @@ class Arrival(Applying):
     def _tell(self, result: Answer | Exception) -> None:
         self.permit.give_back()
         super()._tell(result)
+
+
+class Together:
+    """Collects the results of chunks that came together."""
+
+    def __init__(self, count: int) -> None:
+        self._results: list[Answer | Exception | None] = [None] * count
+        self._left = count
+        self._done = asyncio.get_running_loop().create_future()
+
+    async def results(self, chunks: Sequence[Applying]) -> list[Answer | Exception]:
+        """Wait for all. If the caller is cancelled, the chunks are dropped, unless all are already stored."""
+        try:
+            await self._done
+        except asyncio.CancelledError:
+            for index, chunk in enumerate(chunks):
+                if self._results[index] is not None:
+                    continue
+                if chunk.drop():
+                    self._left -= 1
+                else:
+                    chunk.told = partial(self.answered, index)
+            if self._left:  # their commits have begun
+                self._done = asyncio.get_running_loop().create_future()
+                await self._done
+            if any(result is None or isinstance(result, NotApplied) for result in self._results):
+                raise
+        return [result for result in self._results if result is not None]
+
+    def answered(self, index: int, result: Answer | Exception) -> None:
+        """Take the result of a chunk."""
+        self._results[index] = result
+        self._left -= 1
+        if not self._left and not self._done.done():
+            self._done.set_result(None)
 
 
 class Frame:

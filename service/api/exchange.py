@@ -26,7 +26,7 @@ from service.observe.context import SESSION, RequestContext
 from service.observe.counters import Counters
 from service.observe.timings import Transport
 from service.problem import Problem
-from service.registry.together import NotApplied
+from service.registry.applying import NotApplied
 from service.session.session import Answer
 
 EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Request-ID")

@@ -29,7 +29,6 @@ from service.observe.watch import Watch
 from service.registry.commits import MAX_ATTEMPTS, contended
 from service.registry.entries import SessionEntry
 from service.registry.table import SessionTable
-from service.registry.together import NotApplied, Told
 from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Replay, are_next
 from service.session.session import Answer, Session, more_of
@@ -37,6 +36,14 @@ from service.session.snapshot import ABSENT, Snapshot
 from service.wire.schema import InferRequest
 
 log = logging.getLogger("hetsyn.sessions")
+
+
+Told = Callable[[Answer | Exception], None]
+"""Is called with the result of a chunk."""
+
+
+class NotApplied(Exception):
+    """The caller left during the commit of its chunk, and another process was faster."""
 
 
 class Parts(Protocol):

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from contextvars import copy_context
-from functools import partial
 from math import inf
 from typing import Any
 
@@ -19,22 +17,19 @@ from hetsyn_client.results import Reply
 from service.admission.budget import Permit
 from service.batching.batcher import Batcher
 from service.errors import NotFound, StoreError
-from service.observe.context import SESSION, Made
 from service.observe.counters import Counters
-from service.registry.applying import Applying, begin
 from service.registry.commits import MAX_ATTEMPTS, contended, finished
 from service.registry.table import SessionTable
-from service.registry.together import Together
 from service.session.advance import Advance
 from service.session.protocol import check_delete
-from service.session.session import Answer, Session
+from service.session.session import Session
 from service.wire.schema import InferRequest
 
 log = logging.getLogger("hetsyn.sessions")
 
 
 class SessionRegistry:
-    """Applies chunks to sessions, and describes and deletes sessions. Used from one event loop.
+    """Has the parts that apply chunks to sessions, and describes and deletes sessions. Used from one event loop.
 
     Args:
         sessions: the table, in this process or with a store behind it.
@@ -48,29 +43,6 @@ class SessionRegistry:
         self.advance = advance
         self.batcher = batcher
         self.counters = counters
-
-    async def infer(self, request: InferRequest, permit: Permit) -> Answer:
-        """Apply a chunk to its session, after the chunks that arrived before it.
-
-        If the caller is cancelled, the chunk is not applied. If its commit to a store has begun, the commit is
-        finished, and its outcome counts.
-
-        Args:
-            permit: the caller holds it.
-
-        Raises:
-            HetsynError: the session is unchanged. The message says what the client can do, unless it is an
-                ArtifactError.
-        """
-        together = Together(1)
-        chunk = Applying(self, permit, partial(together.answered, 0))
-        chunk.request, chunk.request_context = request, Made(copy_context())
-        begin([chunk])
-        SESSION.set(chunk.session)
-        (result,) = await together.results([chunk])
-        if isinstance(result, Exception):
-            raise result
-        return result
 
     async def delete(self, session_id: str, due_s: float = inf) -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.

@@ -17,7 +17,7 @@ from service.live.actions import Opening, Work
 from service.live.query import StreamQuery
 from service.observe.context import HasContext
 from service.observe.counters import Counters
-from service.registry.together import Told
+from service.registry.applying import Told
 from service.session.protocol import unknown
 from service.session.session import Session
 from service.wire.schema import InferRequest

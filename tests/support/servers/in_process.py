@@ -23,6 +23,7 @@ from tests.support.clients.replies import Reply
 from tests.support.clients.wire import wire_transport
 from tests.support.clock import Clock
 from tests.support.product import CARRY_KEYS, make_app, make_server
+from tests.support.servers.apply_chunk import apply_chunk
 
 
 class HttpServer:
@@ -117,7 +118,7 @@ class DirectServer:
     async def send(self, *args: Any, client: str = "", **kwargs: Any) -> Reply:
         """The reply to ``infer_request`` of these arguments."""
         with self.admission.permit(client) as permit:
-            answer = await self.registry.infer(infer_request(*args, **kwargs), permit)
+            answer = await apply_chunk(self.registry, infer_request(*args, **kwargs), permit)
             return Reply.from_json(answer.json())
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:

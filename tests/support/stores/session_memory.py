@@ -21,6 +21,7 @@ from service.wire.schema import InferRequest
 from tests.support.clients.infer_request import infer_request
 from tests.support.paths import MODELS
 from tests.support.product import make_server
+from tests.support.servers.apply_chunk import apply_chunk
 
 CLIENT = "192.0.2.1"
 WARM_UP = 5
@@ -58,11 +59,11 @@ async def measure(kinds: list[str], count: int, max_session_bytes: int) -> dict[
     permit = server.admission.permit(CLIENT)
     for n in range(WARM_UP):
         for kind in kinds:
-            await server.registry.infer(KINDS[kind](f"warm-{kind.replace(' ', '-')}-{n}"), permit)
+            await apply_chunk(server.registry, KINDS[kind](f"warm-{kind.replace(' ', '-')}-{n}"), permit)
     resident, counted, refused = resident_bytes(), sessions.bytes, 0
     for n, kind in zip(range(count), cycle(kinds), strict=False):
         try:
-            await server.registry.infer(KINDS[kind](f"s{n}"), permit)
+            await apply_chunk(server.registry, KINDS[kind](f"s{n}"), permit)
         except Overloaded:
             refused += 1
     found = {"resident": resident_bytes() - resident, "counted": sessions.bytes - counted, "refused": refused}

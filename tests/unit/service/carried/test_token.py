@@ -43,6 +43,7 @@ from tests.support.clients.replies import Reply
 from tests.support.clock import Clock
 from tests.support.data.signals import sound
 from tests.support.product import make_server
+from tests.support.servers.apply_chunk import apply_chunk
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 
@@ -109,7 +110,7 @@ async def test_chunks_go_from_server_to_server_and_answer_as_one_would(models: P
     for n, piece in enumerate(pieces):
         end = n == len(pieces) - 1
         with one.parts.admission.permit("") as permit:
-            expected = (await one.registry.infer(infer_request("a", n, chunk=piece, end=end), permit)).reply
+            expected = (await apply_chunk(one.registry, infer_request("a", n, chunk=piece, end=end), permit)).reply
         carried = await (one, other)[n % 2].send(token, "a", n, chunk=piece, end=end)
         assert carried.reply == expected
         token = carried.token

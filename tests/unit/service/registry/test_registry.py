@@ -31,6 +31,7 @@ from tests.support.artifacts.gate import Gate
 from tests.support.clients.infer_request import infer_request
 from tests.support.clients.replies import Reply
 from tests.support.data.signals import spikes
+from tests.support.servers.apply_chunk import apply_chunk
 from tests.support.servers.in_process import DirectServer, ServeDirect
 
 
@@ -57,7 +58,7 @@ async def test_a_reply_is_the_json_of_its_schema(rule: Rule, tmp_path: Path, ser
     server = serve(ModelCatalog(tmp_path / "ruled", load=load_fake))
     for seq, end in enumerate((False, True)):
         with server.admission.permit("") as permit:
-            reply = (await server.registry.infer(infer_request("a", seq, end=end), permit)).json()
+            reply = (await apply_chunk(server.registry, infer_request("a", seq, end=end), permit)).json()
         assert Reply.from_json(reply).to_json() == reply
 
 

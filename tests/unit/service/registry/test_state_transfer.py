@@ -16,6 +16,7 @@ from service.errors import (
     TokenTruncated,
 )
 from tests.support.clients.infer_request import infer_request
+from tests.support.servers.apply_chunk import apply_chunk
 from tests.support.servers.in_process import DirectServer, ServeDirect
 from tests.support.stores.cluster import Cluster
 
@@ -113,7 +114,7 @@ async def test_an_export_names_no_key_and_a_token_that_a_key_carries_is_none(ser
     server = serve()
     request = infer_request("a", 0)._replace(owner="alice")
     with server.admission.permit("") as permit:
-        await server.registry.infer(request, permit)
+        await apply_chunk(server.registry, request, permit)
         carried = await server.parts.carried.infer(request._replace(carry=True), permit)
     content = await server.transfer.export_state("alice/a")
     await server.transfer.import_state("bob/a", content, replace_it=False)  # alice may give it away
