@@ -36,7 +36,7 @@ from service.api.unread import Unread
 HIGH_WATER_BYTES = 16 * 1024  # bytes beyond it that the system does not take yet count as unread
 # A body may come in chunks of one byte. After so many of them, at most so many bytes further on, others have their turn
 ROUND_PARTS, ROUND_BYTES = 256, 16 * 1024
-LINGER_S = 2.0  # time for a client to read a refusal before it is disconnected
+LINGER_S = 2.0  # time for a client to notice a half-close before it is disconnected
 
 
 class Refused(Exception):
@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
         if self._work is not None:
             self._work.leave()
         self._lingers = True
+        self._deadline.close()
         self.write(messages.to_bytes(refusal, self.server_state.default_headers))
         self.close()
 
@@ -351,9 +352,16 @@ class Connection(asyncio.Protocol):
         if self._lingers and self.transport.can_write_eof():
             # half-close: else the system would discard the response together with what the client has sent
             self.transport.write_eof()
-            self.loop.call_later(LINGER_S, self.transport.abort)
+            self.loop.call_later(LINGER_S, self._linger, self.loop.time() + self._connections.limits.idle_timeout_s)
         else:
             self.transport.close()
+
+    def _linger(self, until_s: float) -> None:
+        """Disconnect a client that has read everything; one that still reads has the usual time."""
+        if self.transport.get_write_buffer_size() and self.loop.time() < until_s:
+            self.loop.call_later(LINGER_S, self._linger, until_s)
+        else:
+            self.transport.abort()
 
     def respond(self, response: bytes) -> None:
         self.transport.write(response)

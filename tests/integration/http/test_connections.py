@@ -25,6 +25,7 @@ from tests.support.servers.socket_server import (
     NEVER_S,
     SOON_S,
     Listening,
+    Reader,
     Writer,
     chunk,
     listening,
@@ -202,21 +203,21 @@ def tracer(tmp_path: Path) -> Path:
     return tmp_path / "tracers"
 
 
-async def asks_and_reads_nothing(server: Listening) -> Writer:
-    """A client that sends one request, and whose system takes little of the response."""
+async def asks_and_reads_nothing(server: Listening, more: bytes = b"") -> tuple[Reader, Writer]:
+    """A client that sends one request (and ``more``), and whose system takes little of the response."""
     connected = tcp_socket()
     connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
     connected.connect(("127.0.0.1", server.port))
-    _, writer = await asyncio.open_connection(sock=connected, limit=1000)
+    reader, writer = await asyncio.open_connection(sock=connected, limit=1000)
     server.writers.append(writer)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
-    writer.write(chunk(20_000, end=True))
-    return writer
+    writer.write(chunk(20_000, end=True) + more)
+    return reader, writer
 
 
 async def test_a_client_that_reads_nothing_is_disconnected(tracer: Path, gate: Gate) -> None:
     async with listening(tracer, gate, idle_timeout_s=SOON_S) as server:
-        writer = await asks_and_reads_nothing(server)
+        _, writer = await asks_and_reads_nothing(server)
         await server.until(lambda: bool(server.ended))
         assert server.ended == {"unread": 1}
         await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
@@ -224,12 +225,42 @@ async def test_a_client_that_reads_nothing_is_disconnected(tracer: Path, gate: G
         writer.transport.abort()
 
 
+async def test_a_client_that_did_not_wait_for_a_long_answer_may_read_it_slowly(
+    tracer: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.connection.LINGER_S", 0.001)
+    async with listening(tracer, gate) as server:
+        reader, writer = await asks_and_reads_nothing(server, LIVE)
+        await server.until(lambda: any(one.flow.write_paused for one in server.process.server_state.connections))
+        await asyncio.sleep(SOON_S)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        status, body = await response(reader)
+        assert (status, len(json.loads(body)["readout"])) == (200, 20_003)  # with the silence at the end
+        assert await reader.read() == b""
+        assert server.ended == {"pipelined": 1}
+        writer.close()
+
+
+async def test_a_refused_connection_is_not_refused_again(
+    models: Path, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening(models, gate, header_timeout_s=SOON_S) as server:
+        reader, writer = await server.connect()
+        writer.write(b"nonsense\r\n\r\n")
+        assert (await response(reader))[0] == 400
+        assert await reader.read() == b""
+        await server.until(lambda: server.open == 0)
+        assert server.ended == {"malformed": 1}
+        assert "Exception in callback" not in caplog.text
+        writer.close()
+
+
 async def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(
     tracer: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.shutdown.CLOSING_S", SOON_S)
     async with listening(tracer, gate) as server:
-        writer = await asks_and_reads_nothing(server)
+        _, writer = await asks_and_reads_nothing(server)
         await server.until(lambda: len(server.process.server_state.connections) == 1)
         (connection,) = server.process.server_state.connections
         assert isinstance(connection, Connection)
@@ -241,7 +272,7 @@ async def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(
 
 async def test_who_asks_again_before_the_last_response_is_read_gets_no_other(tracer: Path, gate: Gate) -> None:
     async with listening(tracer, gate) as server:
-        writer = await asks_and_reads_nothing(server)
+        _, writer = await asks_and_reads_nothing(server)
         await server.until(lambda: len(server.process.server_state.connections) == 1)
         (connection,) = server.process.server_state.connections
         assert isinstance(connection, Connection)
@@ -257,7 +288,7 @@ async def test_unread_responses_are_bounded_in_bytes(tracer: Path, gate: Gate) -
     async with listening(tracer, gate, max_held_bytes=most, max_body_bytes=2**20, client_share=1.0) as server:
         writers = []
         for _ in range(16):
-            writers.append(await asks_and_reads_nothing(server))
+            writers.append((await asks_and_reads_nothing(server))[1])
         await server.until(lambda: server.ended.get("unread", 0) >= 2)  # each holds some 350 kB
         assert most / 3 < server.parts.uploads.bytes <= most
         reader, other = await server.connect()  # who reads is not concerned
