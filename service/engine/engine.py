@@ -53,6 +53,7 @@ from service.engine.work import (
 from service.errors import ArtifactError, HetsynError, InputError, TooLarge
 from service.models.model import Model
 from service.observe.watch import NOT_RUN
+from service.runtime.onnx import Sound
 from service.runtime.states import check_like, is_bounded, run_network
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 
@@ -269,11 +270,13 @@ class Engine:
         others = [map(itemgetter(index), streams) for index in range(3, 7)]  # members that do not change
         # ten times as fast as ``_replace``
         after = list(map(_stream, zip(rows, outputs[NEXT_STEP].tolist(), encoders, *others, strict=True)))
-        is_sound = (
-            not unbounded
-            and not group.inputs.unbounded
-            and are_distributions(probabilities)
-            and np.array_equal(outputs[NEXT_STEP], step + group.steps)
+        is_sound = not group.inputs.unbounded and (
+            isinstance(outputs, Sound)
+            or (
+                not unbounded
+                and are_distributions(probabilities)
+                and np.array_equal(outputs[NEXT_STEP], step + group.steps)
+            )
         )
         if is_sound and not has_trace and not has_raster and (segment.is_whole or are_done(pieces)):
             return _outcomes(manifest, pieces, after, scores, probabilities)

@@ -1,12 +1,13 @@
-"""The interface to ONNX Runtime, and the only file that imports it.
+"""Runs graphs: the interface to ONNX Runtime, and the only file that imports it.
 
 A graph has no memory: state goes in and comes out with every call. If HetSyn's operators are built, every session
 registers them. With ``use_operators=False``, or HETSYN_OPERATORS=off in the environment, a graph runs in the plain ONNX
-that it contains.
+that it contains. A batch that needs no more than states and answers runs in the operators' library alone.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import os
@@ -15,9 +16,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.extras import install_command
+from service.contract.graph_io import (
+    EVENT_ROW,
+    EVENT_UNIT,
+    NEXT_STATE,
+    NEXT_STEP,
+    PROBABILITIES,
+    SCORES,
+    STATE,
+    STEP,
+    STEPS,
+)
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime.graph_file import check_graph_file
 from service.runtime.operators import (
@@ -48,6 +61,14 @@ OTHER_VERSION = "another version of hetsyn has built it"
 PROBE = (
     b'\x08\n:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x14"
+)
+DIRECT_INPUTS = (EVENT_ROW, EVENT_UNIT, STEPS, STEP, STATE)
+DIRECT_OUTPUTS = (NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES)
+_PLAIN_INPUTS, _PLAIN_OUTPUTS = {*DIRECT_INPUTS}, {*DIRECT_OUTPUTS}
+_NO_NAMES = [None] * (len(DIRECT_INPUTS) + len(DIRECT_OUTPUTS))
+# of the capsule that ``__array_struct__`` gives: ten times as fast as ``__array_interface__``
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
 )
 _log = logging.getLogger("hetsyn.runtime")
 
@@ -227,7 +248,9 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, 
         built = None  # ``operator_status`` says why
     if built is not None:
         try:
-            return OrtGraph(_session(ort, content, threads, built), ort.RunOptions(), failures)
+            session = _session(ort, content, threads, built)
+            direct = _taken_network(built) if threads == 1 else None
+            return OrtGraph(session, ort.RunOptions(), failures, direct)
         except failures as error:
             if IN_PLAIN_ONNX not in str(error):
                 if operators is not None or mode() == "require":
@@ -268,6 +291,50 @@ def _register(options: Any, built: Path) -> str | None:
     return None
 
 
+class Sound(dict[str, Array]):
+    """Outputs with all states and probabilities in range."""
+
+
+class DirectNetwork:
+    """A network that a session of ONNX Runtime has read, run by the operator's library alone.
+
+    A session makes all outputs of its graph, and NumPy then reads all new states again to check them. For a batch of
+    16 chunks, this way takes a fifth less of the engine's time, for a single chunk a quarter.
+
+    Args:
+        library: the operator's library.
+        network: its network, which lives as long as the session.
+    """
+
+    def __init__(self, library: ctypes.CDLL, network: int) -> None:
+        self._network = network
+        self._words: int = _function(library.hetsyn_words, ctypes.c_int64, 1)(network)
+        self._outputs: int = _function(library.hetsyn_outputs, ctypes.c_int64, 1)(network)
+        self._run = _function(library.hetsyn_run, ctypes.c_int, 10)
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array] | None:
+        """Run a batch, as ``Graph.run``.
+
+        Returns:
+            The outputs by name, as ``Sound`` if they are; None if ONNX Runtime has to run it, or to say what is wrong.
+        """
+        if not (_PLAIN_OUTPUTS.issuperset(outputs) and inputs.keys() == _PLAIN_INPUTS):
+            return None
+        streams = len(inputs[STEPS])
+        after, next_step = np.empty((streams, self._words), np.float32), np.empty(streams, np.int64)
+        scores, probabilities = np.empty((2, streams, self._outputs), np.float32)
+        made = after, next_step, scores, probabilities
+        described = [array.__array_struct__ for array in (*map(inputs.__getitem__, DIRECT_INPUTS), *made)]
+        done = self._run(self._network, *map(_pointer, described, _NO_NAMES))
+        if done < 0:
+            return None
+        by_name: dict[str, Array] = dict(zip(DIRECT_OUTPUTS, made, strict=True))
+        found: dict[str, Array] = Sound() if done else {}
+        for name in outputs:
+            found[name] = by_name[name]
+        return found
+
+
 class OrtGraph:
     """A session of ONNX Runtime.
 
@@ -275,17 +342,29 @@ class OrtGraph:
         session: the ``InferenceSession``.
         run_options: options of every run; ONNX Runtime reads their ``terminate`` before each node, in loops too.
         failures: the exceptions that ONNX Runtime raises.
+        direct: the session's network, which runs without ONNX Runtime what it can.
     """
 
-    def __init__(self, session: Any, run_options: Any, failures: tuple[type[Exception], ...]) -> None:
+    def __init__(
+        self,
+        session: Any,
+        run_options: Any,
+        failures: tuple[type[Exception], ...],
+        direct: DirectNetwork | None = None,
+    ) -> None:
         self._session = session
         self._denormals = denormals()  # the operators flush them, plain ONNX does not
         self._run_options = run_options
+        self._direct = direct
         self._failures = failures
         self.inputs: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(value.name for value in session.get_outputs())
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        if self._direct is not None and not self._run_options.terminate:
+            found = self._direct.run(inputs, outputs)
+            if found is not None:
+                return found
         denormals = self._denormals
         before = 0 if denormals is None else denormals.flush()
         try:
@@ -299,6 +378,20 @@ class OrtGraph:
 
     def stop(self) -> None:
         self._run_options.terminate = True
+
+
+def _taken_network(library: Path) -> DirectNetwork | None:
+    """Take the network of the session that this thread has made last; None if its graph is another or has more."""
+    loaded = ctypes.CDLL(str(library))
+    if not hasattr(loaded, "hetsyn_run"):  # an earlier build
+        return None
+    network = _function(loaded.hetsyn_take_network, ctypes.c_void_p, 0)()
+    return None if network is None else DirectNetwork(loaded, network)
+
+
+def _function(function: Any, result: Any, arguments: int) -> Any:
+    function.restype, function.argtypes = result, [ctypes.c_void_p] * arguments
+    return function
 
 
 def _onnxruntime() -> Any:

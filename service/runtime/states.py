@@ -12,7 +12,7 @@ import numpy as np
 
 from service.contract.graph_io import NEXT_STATE, STATE, Float32Array
 from service.errors import ArtifactError
-from service.runtime.onnx import Array, Graph
+from service.runtime.onnx import Array, Graph, Sound
 
 LARGEST_VALUE = 1e30
 """What a number of a state has to be below, plus or minus. It leaves room in float32 for what the next chunk adds."""
@@ -42,7 +42,7 @@ def run_network(
     check_like(model, NEXT_STATE, after, states)
     # copy if a row would keep the whole batch in memory
     next_rows = [after[0]] if len(after) == 1 else [state.copy() for state in after]
-    return next_rows, values, out_of_bounds(after)
+    return next_rows, values, () if isinstance(values, Sound) else out_of_bounds(after)
 
 
 def is_bounded(values: Array, limit: float = LARGEST_VALUE) -> bool:

@@ -87,8 +87,8 @@ struct Batch {
     float* next_state;              // [streams, words]
     int64_t* next_step;             // [streams]
     float *scores, *probabilities;  // [streams, outputs]
-    float* readout;                 // [streams, longest, outputs]
-    std::vector<float*> spikes;     // a hidden layer each: [streams, longest, neurons]
+    float* readout;                 // [streams, longest, outputs]; null if nobody wants it
+    std::vector<float*> spikes;     // a hidden layer each: [streams, longest, neurons]; likewise none
 };
 
 }  // namespace hetsyn

@@ -25,6 +25,8 @@ struct EncoderBatch {
 
 struct Kernels {
     void (*run_streams)(const Network& network, const Batch& batch, int64_t first, int64_t last);
+    // Whether all states and probabilities after the batch are in range; false may be wrong at the bounds.
+    bool (*is_sound)(const Network& network, const Batch& batch);
     void (*encode_streams)(const Encoder& encoder, const EncoderBatch& batch);
 };
 

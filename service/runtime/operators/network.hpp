@@ -25,8 +25,8 @@ struct Chunk {
     const int64_t *row, *unit;
     int64_t events, first_row;
     float *scores, *probabilities;  // [outputs]
-    float* readout;                 // [steps, outputs]
-    std::vector<float*> spikes;     // a hidden layer each: [steps, neurons]
+    float* readout;                 // [steps, outputs]; null if nobody wants it
+    std::vector<float*> spikes;     // a hidden layer each: [steps, neurons]; likewise none
 };
 
 // Working memory of a thread, for all streams of its share of a call.
@@ -90,24 +90,36 @@ HETSYN_INLINE void sum_rows(int32_t* sum, const int16_t* const* rows, size_t cou
     }
 }
 
-// u = decay * u + input for each decay; total = sum of u over the decays, in their order
-HETSYN_INLINE void bank_step(const Layer& layer, const int32_t* __restrict arriving, float* __restrict current,
-                             float* __restrict total) {
+// u = decay * u + input of one decay; total adds up u over the decays, in their order
+template <bool is_first, bool biased>
+HETSYN_INLINE void decay_step(int64_t neurons, float decay, const int32_t* __restrict input,
+                              const float* __restrict scale, const float* __restrict bias, float* __restrict u,
+                              float* __restrict total) {
+    for (int64_t n = 0; n < neurons; ++n) {
+        float arrived = static_cast<float>(input[n]) * scale[n];
+        if (biased) arrived += bias[n];
+        const float value = decay * u[n] + arrived;
+        u[n] = value;
+        total[n] = is_first ? value : total[n] + value;
+    }
+}
+
+HETSYN_INLINE void bank_step(const Layer& layer, const int32_t* arriving, float* current, float* total) {
     const int64_t N = layer.neurons;
     for (int64_t k = 0; k < layer.bank; ++k) {
-        float* __restrict u = current + k * N;
-        const int32_t* __restrict input = arriving + k * N;
-        const float* __restrict scale = layer.scale + k * N;
-        const float decay = layer.decay_in[k];
-        const float* bias = layer.bias_in ? layer.bias_in + k * N : nullptr;
-        if (bias)
-            for (int64_t n = 0; n < N; ++n) u[n] = decay * u[n] + (static_cast<float>(input[n]) * scale[n] + bias[n]);
-        else
-            for (int64_t n = 0; n < N; ++n) u[n] = decay * u[n] + static_cast<float>(input[n]) * scale[n];
-        if (k == 0)
-            for (int64_t n = 0; n < N; ++n) total[n] = u[n];
-        else
-            for (int64_t n = 0; n < N; ++n) total[n] += u[n];
+        const int64_t at = k * N;
+        const float decay = layer.decay_in[k], *const scale = layer.scale + at;
+        if (layer.bias_in) {
+            const float* const bias = layer.bias_in + at;
+            if (k)
+                decay_step<false, true>(N, decay, arriving + at, scale, bias, current + at, total);
+            else
+                decay_step<true, true>(N, decay, arriving + at, scale, bias, current + at, total);
+        } else if (k) {
+            decay_step<false, false>(N, decay, arriving + at, scale, nullptr, current + at, total);
+        } else {
+            decay_step<true, false>(N, decay, arriving + at, scale, nullptr, current + at, total);
+        }
     }
 }
 
@@ -195,10 +207,11 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
             } else if (network.membrane) {
                 membrane_step(layer, neuron_state, total);
             }
+            const size_t row_bytes = sizeof(float) * static_cast<size_t>(N);
             if (l < last) {
-                std::memcpy(chunk.spikes[l] + t * N, spikes, sizeof(float) * static_cast<size_t>(N));
+                if (!chunk.spikes.empty()) std::memcpy(chunk.spikes[l] + t * N, spikes, row_bytes);
             } else {
-                std::memcpy(chunk.readout + t * N, total, sizeof(float) * static_cast<size_t>(N));
+                if (chunk.readout) std::memcpy(chunk.readout + t * N, total, row_bytes);
                 decide(network, outputs, step + t, total, layer.spiking ? spikes : nullptr, scratch.powers.data(),
                        score);
             }

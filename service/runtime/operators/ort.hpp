@@ -92,13 +92,9 @@ class Node {
         if (size) check(api().get_integers(info_, name, values.data(), &size));
         return values;
     }
-    std::string text(const char* name) const {
-        size_t size = 0;  // with the zero at its end
-        check(api().get_string(info_, name, nullptr, &size));
-        std::string value(size, '\0');
-        if (size) check(api().get_string(info_, name, value.data(), &size));
-        return value.c_str();
-    }
+    std::string text(const char* name) const { return read(api().get_string, name); }
+    std::string input_name(size_t index) const { return read(api().get_input_name, index); }
+    std::string output_name(size_t index) const { return read(api().get_output_name, index); }
     size_t input_count() const {
         size_t count = 0;
         check(api().get_input_count(info_, &count));
@@ -108,6 +104,14 @@ class Node {
     Tensor constant(size_t index) const { return Tensor(constant_value(index)); }
 
    private:
+    template <class Get, class Key>
+    std::string read(Get get, Key key) const {
+        size_t size = 0;  // with the zero at its end
+        check(get(info_, key, nullptr, &size));
+        std::string value(size, '\0');
+        if (size) check(get(info_, key, value.data(), &size));
+        return value.c_str();
+    }
     const Value* constant_value(size_t index) const {
         int is_constant = 0;
         const Value* value = nullptr;

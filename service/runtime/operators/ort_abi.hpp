@@ -60,7 +60,10 @@ struct Api {
     Status* (*get_integers)(const KernelInfo* info, const char* name, int64_t* values, size_t* size);
     const void* skipped_164[66];
     Status* (*get_input_count)(const KernelInfo* info, size_t* count);
-    const void* skipped_231[18];
+    const void* skipped_231[1];
+    Status* (*get_input_name)(const KernelInfo* info, size_t index, char* name, size_t* size);
+    Status* (*get_output_name)(const KernelInfo* info, size_t index, char* name, size_t* size);
+    const void* skipped_234[15];
     Status* (*get_constant_input)(const KernelInfo* info, size_t index, int* is_constant, const Value** value);
     const void* skipped_250[24];
     Status* (*parallel_for)(const KernelContext* context, void (*work)(void* data, size_t share), size_t shares,
@@ -86,6 +89,8 @@ static_assert(at(offsetof(Api, release_status), 93));
 static_assert(at(offsetof(Api, release_tensor_info), 99));
 static_assert(at(offsetof(Api, get_integers), 163));
 static_assert(at(offsetof(Api, get_input_count), 230));
+static_assert(at(offsetof(Api, get_input_name), 232));
+static_assert(at(offsetof(Api, get_output_name), 233));
 static_assert(at(offsetof(Api, get_constant_input), 249));
 static_assert(at(offsetof(Api, parallel_for), 274));
 

@@ -170,23 +170,42 @@ inline Network read_network(const ort::Node& node) {
     return network;
 }
 
-// One call: its inputs, checked, and its outputs, made.
+// Checks a batch that comes from outside: a wrong one would write past an array. Returns its longest chunk.
+inline int64_t check(const Batch& batch, const Network& network) {
+    if (batch.streams == 0) fail("the batch is empty");
+    const int64_t longest = *std::max_element(batch.steps, batch.steps + batch.streams);
+    if (*std::min_element(batch.steps, batch.steps + batch.streams) < 0) fail("steps are negative");
+    if (longest > kMost) fail("a chunk has more than " + std::to_string(kMost) + " steps");
+    // Any number below 0 has its highest bit, and so has a sum of such bits. Compilers make vectors of this.
+    const uint64_t last_row = static_cast<uint64_t>(product(batch.streams, longest)) - 1,
+                   last_unit = static_cast<uint64_t>(network.channels()) - 1;
+    uint64_t before = 0, signs = 0;
+    for (int64_t e = 0; e < batch.events; ++e) {
+        const uint64_t row = static_cast<uint64_t>(batch.row[e]), unit = static_cast<uint64_t>(batch.unit[e]);
+        signs |= row | unit | (row - before) | (last_row - row) | (last_unit - unit);
+        before = row;
+    }
+    if (signs >> 63) fail("events are not in ascending rows, or outside the chunk or the channels");
+    return longest;
+}
+
+// One call of ONNX Runtime: its inputs, checked, and its outputs, made.
 struct Call : Batch {
     Call(const ort::Context& context, const Network& network) : Batch{} {
-        const ort::Tensor chunk_steps = context.input(kSteps), states = context.input(kState),
-                          steps_so_far = context.input(kStep);
+        const ort::Tensor rows = context.input(0), units = context.input(1), chunk_steps = context.input(kSteps),
+                          states = context.input(kState), steps_so_far = context.input(kStep);
         streams = chunk_steps.count();
         words = network.words();
+        events = rows.count();
+        row = rows.data<int64_t>();
+        unit = units.data<int64_t>();
         steps = chunk_steps.data<int64_t>();
         state = states.data<float>();
         step = steps_so_far.data<int64_t>();
-        if (streams == 0) fail("the batch is empty");
         if (states.count() != product(streams, words) || steps_so_far.count() != streams)
             fail("state or step does not have a row a stream");
-        longest = *std::max_element(steps, steps + streams);
-        if (*std::min_element(steps, steps + streams) < 0) fail("steps are negative");
-        if (longest > kMost) fail("a chunk has more than " + std::to_string(kMost) + " steps");
-        read_events(context, network);
+        if (units.count() != events) fail("events.row and events.unit differ in length");
+        longest = check(*this, network);
 
         const int64_t B = streams, O = network.outputs(), T = longest;
         next_state = context.output<float>(0, {B, words});
@@ -197,28 +216,17 @@ struct Call : Batch {
         for (size_t l = 0; l + 1 < network.layers.size(); ++l)
             spikes.push_back(context.output<float>(kSpikes + l, {B, T, network.layers[l].neurons}));
     }
-
-   private:
-    void read_events(const ort::Context& context, const Network& network) {
-        const ort::Tensor rows = context.input(0), units = context.input(1);
-        events = rows.count();
-        row = rows.data<int64_t>();
-        unit = units.data<int64_t>();
-        if (units.count() != events) fail("events.row and events.unit differ in length");
-        check_events(network);
-    }
-    // they come from outside: a wrong one would write past an array
-    void check_events(const Network& network) const {
-        const int64_t rows = product(streams, longest), channels = network.channels();
-        bool wrong = false;
-        int64_t before = 0;
-        for (int64_t e = 0; e < events; ++e) {
-            wrong |= row[e] < before || row[e] >= rows || unit[e] < 0 || unit[e] >= channels;
-            before = row[e];
-        }
-        if (wrong) fail("events are not in ascending rows, or outside the chunk or the channels");
-    }
 };
+
+// Whether a node is its whole graph: it reads the graph's inputs, and writes the graph's outputs.
+inline bool is_whole_graph(const ort::Node& node) {
+    constexpr const char* inputs[kWeights] = {"events.row", "events.unit", "steps", "state", "step"};
+    constexpr const char* outputs[] = {"next.state", "next.step", "scores", "probabilities"};
+    bool is_whole = true;
+    for (size_t index = 0; index < kWeights; ++index) is_whole &= node.input_name(index) == inputs[index];
+    for (size_t index = 0; index < 4; ++index) is_whole &= node.output_name(index) == outputs[index];
+    return is_whole;
+}
 
 // The operator's signature.
 template <class Self, class Kernel>

@@ -10,7 +10,9 @@
 //     outputs  next.state, next.step, scores, probabilities, readout, spikes of each hidden layer
 
 #include <atomic>
+#include <utility>
 
+#include "array.hpp"
 #include "denormals.hpp"
 #include "encoder_operator.hpp"
 #include "kernels.hpp"
@@ -18,13 +20,21 @@
 
 namespace {
 
+using hetsyn::Array;
 using hetsyn::Call;
 using hetsyn::Network;
 namespace ort = hetsyn::ort;
 
 class Kernel {
    public:
-    explicit Kernel(const ort::Node& node) : network_(hetsyn::read_network(node)) {}
+    explicit Kernel(const ort::Node& node) : network_(hetsyn::read_network(node)) {
+        if (hetsyn::is_whole_graph(node)) read = &network_;
+    }
+    Kernel(const Kernel&) = delete;
+    Kernel& operator=(const Kernel&) = delete;
+    ~Kernel() {
+        if (read == &network_) read = nullptr;
+    }
 
     void compute(const ort::Context& context) const {
         const Call call(context, network_);
@@ -56,6 +66,9 @@ class Kernel {
         if (shared.failed) hetsyn::fail("no memory for the batch");
     }
 
+    // The last network that this thread has read as a whole graph.
+    static inline thread_local const Network* read = nullptr;
+
    private:
     Network network_;
 };
@@ -69,6 +82,7 @@ struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {};
 HETSYN_EXPORTED ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
     if (!hetsyn::cpu_level_name())
         return base->get_api(1)->create_status(ort::Code::not_implemented, "this processor is older than x86-64-v2");
+    Kernel::read = nullptr;  // what an earlier session has read is not the next one's
     return ort::register_operators<NetworkOperator, hetsyn::EncoderOperator>(options, base);
 }
 
@@ -80,3 +94,34 @@ HETSYN_EXPORTED uint64_t hetsyn_flush_denormals() { return hetsyn::flush_denorma
 HETSYN_EXPORTED void hetsyn_restore_denormals(uint64_t before) { hetsyn::restore_denormals(before); }
 
 HETSYN_EXPORTED int hetsyn_format() { return hetsyn::kFormat; }
+
+// A network without ONNX Runtime around it (service/runtime/onnx.py). It lives as long as the session that
+// has read it.
+HETSYN_EXPORTED const Network* hetsyn_take_network() { return std::exchange(Kernel::read, nullptr); }
+HETSYN_EXPORTED int64_t hetsyn_words(const Network* network) { return network->words(); }
+HETSYN_EXPORTED int64_t hetsyn_outputs(const Network* network) { return network->outputs(); }
+
+// Runs a batch. 1: all its numbers are in range, 0: they may not be, -1: ONNX Runtime would fail, and say why.
+HETSYN_EXPORTED int hetsyn_run(const Network* network, const Array* row, const Array* unit, const Array* steps,
+                               const Array* step, const Array* state, const Array* next_state, const Array* next_step,
+                               const Array* scores, const Array* probabilities) try {
+    const int64_t B = steps->length(), E = row->length(), W = network->words(), O = network->outputs();
+    hetsyn::Batch batch{};
+    batch.streams = B;
+    batch.events = E;
+    batch.words = W;
+    batch.row = row->data<int64_t>({E});
+    batch.unit = unit->data<int64_t>({E});
+    batch.steps = steps->data<int64_t>({B});
+    batch.step = step->data<int64_t>({B});
+    batch.state = state->data<float>({B, W});
+    batch.next_state = next_state->data<float>({B, W});
+    batch.next_step = next_step->data<int64_t>({B});
+    batch.scores = scores->data<float>({B, O});
+    batch.probabilities = probabilities->data<float>({B, O});
+    batch.longest = hetsyn::check(batch, *network);
+    hetsyn::kernels().run_streams(*network, batch, 0, B);
+    return hetsyn::kernels().is_sound(*network, batch);
+} catch (const std::exception&) {
+    return -1;
+}

@@ -1,4 +1,4 @@
-"""A first batch that seemed slow, as on a machine that was busy elsewhere, does not make the server slow for good.
+"""Batches that seemed slow, as on a machine that was busy elsewhere, do not make the server slow for good.
 
 What counts is which batches are run. The clock is that of the graphs, so the machine's load is of no account.
 """
@@ -63,6 +63,25 @@ async def test_batches_are_whole_and_on_the_loop(models: Path, kind: str, stall_
         await asyncio.gather(*(batcher.run(model, work) for work in works))
     assert graphs.runs == [Run(STREAMS, STEPS, on_loop=True)]
     assert graphs.now_s - stall_s < 1.0
+    await batcher.close()
+
+
+async def test_a_core_that_others_took_for_a_while_is_forgotten(models: Path) -> None:
+    graphs = MeteredGraphs()
+    model = ModelCatalog(models, load=graphs.load).get()
+    batcher = Batcher(Engine(1_000), BatchPolicy(), threads=1, inline_s=INLINE_S, timer=graphs.clock)
+    runs_at: dict[float, list[Run]] = {}
+    for slowness in (1.0, 300.0, 1.0):
+        graphs.slowness, began_s = slowness, graphs.now_s
+        for _ in range(ROUNDS):
+            graphs.runs.clear()
+            works = [Work(initial_stream(model), spike_chunk(STEPS, *DENSE), end=False) for _ in range(STREAMS)]
+            await asyncio.gather(*(batcher.run(model, work) for work in works))
+            runs_at[slowness] = list(graphs.runs)
+    whole = [Run(STREAMS, STEPS, on_loop=True)]
+    assert runs_at[300.0] != whole  # it was cut to pieces
+    assert runs_at[1.0] == whole
+    assert graphs.now_s - began_s < 1.0
     await batcher.close()
 
 

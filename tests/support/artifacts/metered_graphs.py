@@ -31,12 +31,14 @@ class MeteredGraphs:
     Attributes:
         now_s: their clock.
         stall_s: time that the next run takes beside its own.
+        slowness: factor of the time of each run.
         runs: of networks.
     """
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self.stall_s = 0.0
+        self.slowness = 1.0
         self.runs: list[Run] = []
 
     def clock(self) -> float:
@@ -56,7 +58,8 @@ class _Metered:
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         meter, steps = self._meter, inputs[STEPS]
         events = 0 if AUDIO in inputs else len(inputs[EVENT_ROW])
-        meter.now_s += 3e-5 + 7e-6 * len(steps) + 5e-7 * int(steps.sum()) + 5e-8 * events + meter.stall_s
+        own_s = 3e-5 + 7e-6 * len(steps) + 5e-7 * int(steps.sum()) + 5e-8 * events
+        meter.now_s += meter.slowness * own_s + meter.stall_s
         meter.stall_s = 0.0
         if AUDIO not in inputs:
             on_loop = threading.current_thread() is threading.main_thread()

@@ -25,6 +25,8 @@ SAME_FUNCTION(release_status, ReleaseStatus);
 SAME_FUNCTION(release_tensor_info, ReleaseTensorTypeAndShapeInfo);
 SAME_FUNCTION(get_integers, KernelInfoGetAttributeArray_int64);
 SAME_FUNCTION(get_input_count, KernelInfo_GetInputCount);
+SAME_FUNCTION(get_input_name, KernelInfo_GetInputName);
+SAME_FUNCTION(get_output_name, KernelInfo_GetOutputName);
 SAME_FUNCTION(get_constant_input, KernelInfoGetConstantInput_tensor);
 SAME_FUNCTION(parallel_for, KernelContext_ParallelFor);
 

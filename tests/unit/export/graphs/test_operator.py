@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from service.contract.graph_io import (
     state_name,
 )
 from service.errors import ArtifactError
-from service.runtime.onnx import Array, Graph, load_graph, operators_problem
+from service.runtime.onnx import Array, Graph, Sound, load_graph, operators_problem
 from service.runtime.operators import MODE, library
 from tests.support.networks.exported import FORMS, Exported
 from tests.support.tools import NO_OPERATOR
@@ -259,11 +260,93 @@ def test_a_score_that_is_no_number_stays_none(form: Form) -> None:
     assert np.isnan(got[PROBABILITIES]).all()
 
 
+STATE_AND_ANSWER = [NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES]
+
+
+def busy(form: Form) -> dict[str, Array]:
+    """Streams of several lengths, with random spikes, in the midst of a session."""
+    random, steps = np.random.default_rng(0), [7, 0, 12, 3]
+    row, unit = np.nonzero(random.random((4 * 12, 6)) < 0.4)
+    inputs = feed(form, row.tolist(), unit.tolist(), steps)
+    before = graph(form).run(inputs, [NEXT_STATE, NEXT_STEP, READOUT])
+    return inputs | {STATE: before[NEXT_STATE], STEP: before[NEXT_STEP]}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_network_without_onnx_runtime_around_it_gives_the_same_bits(form: Form) -> None:
+    inputs, loaded = busy(form), graph(form)
+    direct, session = loaded.run(inputs, STATE_AND_ANSWER), loaded.run(inputs, [*STATE_AND_ANSWER, READOUT])
+    assert isinstance(direct, Sound)
+    assert not isinstance(session, Sound)
+    assert all(direct[name].tobytes() == session[name].tobytes() for name in STATE_AND_ANSWER)
+    assert list(loaded.run(inputs, [PROBABILITIES, NEXT_STEP])) == [PROBABILITIES, NEXT_STEP]
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e31, -1e31])
+@pytest.mark.parametrize("place", [0, -1], ids=["a current", "the score"])
+def test_numbers_out_of_range_are_not_called_sound(place: int, value: float) -> None:
+    inputs = busy("bank")
+    inputs[STATE][2, place] = value
+    assert not isinstance(graph("bank").run(inputs, STATE_AND_ANSWER), Sound)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (STATE, lambda state: state.repeat(2, axis=1)[:, ::2]),
+        (EVENT_UNIT, lambda unit: unit.repeat(2)[::2]),
+        (STATE, lambda state: np.asfortranarray(state)),
+    ],
+    ids=["a view of states", "a view of units", "states column by column"],
+)
+def test_arrays_in_pieces_give_the_same_bits(name: str, change: Callable[[Array], Array]) -> None:
+    inputs, loaded = busy("bank"), graph("bank")
+    expected, found = (loaded.run(feed, STATE_AND_ANSWER) for feed in (inputs, inputs | {name: change(inputs[name])}))
+    assert all(np.array_equal(found[key], expected[key]) for key in STATE_AND_ANSWER)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (STATE, lambda state: state[:, :-1]),
+        (STATE, lambda state: state.astype(np.float64)),
+        (STATE, lambda state: state[:3]),
+        (STEPS, lambda steps: steps.astype(np.int32)),
+        (STEP, lambda step: step[:3]),
+        (EVENT_UNIT, lambda unit: unit[1:]),
+        (EVENT_ROW, lambda row: row[::-1]),
+    ],
+)
+def test_arrays_of_another_type_or_shape_are_refused(name: str, change: Callable[[Array], Array]) -> None:
+    inputs = busy("bank")
+    with pytest.raises(ArtifactError, match="the graph failed in ONNX Runtime"):
+        graph("bank").run(inputs | {name: change(inputs[name])}, STATE_AND_ANSWER)
+
+
+def test_a_graph_that_is_more_than_its_network_runs_whole() -> None:
+    model = onnx.load_from_string(made("bank").content)
+    (call,) = (node for node in model.graph.node if node.op_type == OPERATOR)
+    call.output[2] = "inner"
+    model.graph.node.append(onnx.helper.make_node("Neg", ["inner"], [SCORES]))
+    inputs = busy("bank")
+    found = load_graph(model.SerializeToString()).run(inputs, STATE_AND_ANSWER)
+    expected = graph("bank").run(inputs, STATE_AND_ANSWER)
+    assert np.array_equal(found[SCORES], -expected[SCORES])
+    assert not isinstance(found, Sound)
+
+
+def test_a_graph_that_was_stopped_runs_nothing() -> None:
+    loaded = graph("bank")
+    loaded.stop()
+    with pytest.raises(ArtifactError, match="terminate"):
+        loaded.run(busy("bank"), STATE_AND_ANSWER)
+
+
 SHARES_WITHOUT_MEMORY = """
 import resource, sys
 import numpy as np
 from service.errors import ArtifactError
-from service.runtime.onnx import load_graph
+from service.runtime.onnx import Sound, load_graph
 from tests.unit.export.graphs.test_operator import feed, made
 loaded = load_graph(made("bank").content, threads=2)
 inputs = feed("bank", [], [], [2_000_000, 2_000_000])
