@@ -44,11 +44,12 @@ class SessionRegistry:
         self.batcher = batcher
         self.counters = counters
 
-    async def delete(self, session_id: str, due_s: float = inf) -> None:
+    async def delete(self, session_id: str, due_s: float = inf, client: str = "") -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
 
         Args:
             due_s: deadline for its turn (``SessionEntry.turn``).
+            client: the request's sender.
 
         Raises:
             NotFound: there is no such session.
@@ -56,7 +57,7 @@ class SessionRegistry:
             Overloaded: other processes keep changing the session, or the turn did not come in time.
         """
         sessions = self.sessions
-        with sessions.visit(session_id) as entry:
+        with sessions.visit(session_id, client) as entry:
             async with entry.turn(due_s):
                 for _ in range(MAX_ATTEMPTS):
                     snapshot = await sessions.latest(entry)
@@ -67,7 +68,7 @@ class SessionRegistry:
                         return
                 raise contended(session_id)
 
-    async def describe(self, session_id: str, due_s: float = inf) -> dict[str, Any]:
+    async def describe(self, session_id: str, due_s: float = inf, client: str = "") -> dict[str, Any]:
         """Describe a session as JSON values, after the chunks that arrived before.
 
         Raises:
@@ -76,12 +77,12 @@ class SessionRegistry:
             StateError: the stored record cannot be used.
             Overloaded: the turn did not come in time.
         """
-        with self.sessions.visit(session_id) as entry:
+        with self.sessions.visit(session_id, client) as entry:
             async with entry.turn(due_s):
                 session = await self.sessions.existing(entry)
         return session.description(session_id, self.sessions.clock())
 
-    async def probe(self, request: InferRequest, due_s: float = inf) -> tuple[Session, bool]:
+    async def probe(self, request: InferRequest, due_s: float = inf, client: str = "") -> tuple[Session, bool]:
         """Find the session that a chunk would go on with, after earlier chunks. Nothing is applied.
 
         Args:
@@ -95,7 +96,7 @@ class SessionRegistry:
         """
         sessions, envelope = self.sessions, request.envelope
         session: Session | None = None
-        with suppress(NotFound), sessions.visit(request.session or "") as entry:
+        with suppress(NotFound), sessions.visit(request.session or "", client) as entry:
             async with entry.turn(due_s):
                 session = await sessions.existing(entry)
                 session.check_model(envelope)
@@ -130,7 +131,7 @@ class SessionRegistry:
         """
         sessions = self.sessions
         try:
-            entry = sessions.find(session_id)
+            entry = sessions.find(session_id, permit.client)
         except NotFound:
             return None
         try:

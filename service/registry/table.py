@@ -148,9 +148,9 @@ class SessionTable:
                 self.leave(entry)
 
     @contextmanager
-    def visit(self, session_id: str) -> Iterator[SessionEntry]:
-        """Use the entry of a session within the context; errors as of ``find``."""
-        entry = self.find(session_id)
+    def visit(self, session_id: str, client: str = "") -> Iterator[SessionEntry]:
+        """Use the entry of a session within the context; arguments and errors as of ``find``."""
+        entry = self.find(session_id, client)
         try:
             yield entry
         finally:

@@ -47,7 +47,7 @@ class SessionTransfer:
             raise CarryUnavailable(f"sessions are exported and imported sealed, and this server has no keys: {HOW_TO}")
         return self._tokens
 
-    async def export_state(self, session_id: str, due_s: float = inf) -> bytes:
+    async def export_state(self, session_id: str, due_s: float = inf, client: str = "") -> bytes:
         """Seal a session as a token, after the chunks that arrived before.
 
         Args:
@@ -59,7 +59,7 @@ class SessionTransfer:
             CarryUnavailable: the server has no keys.
         """
         tokens = self.tokens
-        with self._sessions.visit(session_id) as entry:
+        with self._sessions.visit(session_id, client) as entry:
             async with entry.turn(due_s):
                 session = await self._sessions.existing(entry)
         self._counters.sessions_exported += 1

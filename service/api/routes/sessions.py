@@ -35,20 +35,22 @@ def router(ingress: Ingress, transfer: SessionTransfer, max_body_bytes: int) -> 
     async def describe(request: Request, session_id: str) -> dict[str, Any]:
         """The session's model, and the number of the chunk that it expects next."""
         with visit(request) as permit:
-            return await registry.describe(caller_of(request.scope).session(session_id), permit.due_s)
+            return await registry.describe(caller_of(request.scope).session(session_id), permit.due_s, permit.client)
 
     @routes.delete("/sessions/{session_id}", status_code=204, responses=problems.documented(_LOOKUP))
     async def delete(request: Request, session_id: str) -> Response:
         """Delete a session after the chunks that came before. Its id may be used again."""
         with visit(request) as permit:
-            await registry.delete(caller_of(request.scope).session(session_id), permit.due_s)
+            await registry.delete(caller_of(request.scope).session(session_id), permit.due_s, permit.client)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
     async def export_state(request: Request, session_id: str) -> Response:
         """Export the whole session as bytes. This does not change the session."""
         with visit(request) as permit:
-            content = await transfer.export_state(caller_of(request.scope).session(session_id), permit.due_s)
+            content = await transfer.export_state(
+                caller_of(request.scope).session(session_id), permit.due_s, permit.client
+            )
         return Response(content, media_type=MEDIA_TYPE)
 
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)

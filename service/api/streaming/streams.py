@@ -136,7 +136,7 @@ class Streams:
     async def describe(self, session_id: str, client: str) -> dict[str, Any]:
         """Describe a session, as ``SessionRegistry.describe``."""
         async with self.ingress.permit(client) as permit:
-            return await self._registry.describe(session_id, permit.due_s)
+            return await self._registry.describe(session_id, permit.due_s, permit.client)
 
     def offer(self, request: InferRequest) -> Session:
         """Offer a session, as ``SessionRegistry.offer``."""
@@ -156,7 +156,7 @@ class Streams:
         Raises:
             NotFound: the session must exist, and does not.
         """
-        session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+        session, has_begun = await self._registry.probe(query.probe(), permit.due_s, permit.client)
         if query.resume and not has_begun:
             raise unknown(query.session)
         return session, has_begun

@@ -190,6 +190,25 @@ async def test_a_chunk_does_not_wait_behind_all_commits_of_another_client(make_c
     assert answered.index("b") < 150
 
 
+async def test_a_question_does_not_wait_behind_all_questions_of_another_client(make_cluster: MakeCluster) -> None:
+    cluster, answered = make_cluster(max_sessions=1000), list[str]()
+    server = cluster.replica()
+    cluster.store.opened.clear()
+
+    async def ask(session: str, client: str) -> None:
+        with pytest.raises(NotFound):
+            await server.registry.describe(session, client=client)
+        answered.append(session)
+
+    flood = [asyncio.create_task(ask(f"a{n}", "a")) for n in range(300)]
+    await cluster.store.entered.wait()
+    one = asyncio.create_task(ask("b", "b"))
+    await asyncio.sleep(0)
+    cluster.store.opened.set()
+    await asyncio.gather(one, *flood)
+    assert answered.index("b") < 150
+
+
 async def test_a_deletion_reaches_every_replica(cluster: Cluster) -> None:
     one, two = cluster.replica(), cluster.replica()
     await one.send("a", 0)
