@@ -80,7 +80,7 @@ async def test_a_disk_full_of_sessions_is_shown_and_they_end_on_it(tmp_path: Pat
             await ok(client, **chunk("new", 0))
             await sweep(server)
             assert (await client.get("/health/ready")).json() == {"status": "ready"}
-            for name in names[53:]:
+            for name in names[53::20]:  # some 80 of them
                 assert (await client.get(f"/sessions/{name}")).json()["expected_seq"] == 1
 
 
