@@ -54,7 +54,8 @@ def export_checkpoint(
         ),
     ] = None,
     bank_size: Annotated[
-        int | None, typer.Option(min=1, help="Number of decays in each layer's bank, instead of an error bound.")
+        str | None,
+        typer.Option(help="Number of decays in each layer's bank, or one a layer as 8,8,5, instead of an error bound."),
     ] = None,
     error_bound: Annotated[
         float | None,
@@ -135,6 +136,7 @@ def export_checkpoint(
     }
     try:
         out = artifact_path(out)
+        sizes = None if bank_size is None else _sizes(bank_size)
         if form == FormChoice.exact and not as_trained:
             raise ExportError("the exact form has no bank: leave out --bank-size and --error-bound")
         if bank_size is not None and error_bound is not None:
@@ -152,7 +154,7 @@ def export_checkpoint(
             _refuse(f"{checkpoint}: a training run has labels, examples and a description", of_yours)
             exported = from_checkpoint(Path(checkpoint), out, data)
             if as_trained:
-                bank_size = exported.bank_size
+                sizes = exported.bank_size
         source = exported.source
         if decision is not None:
             decide_by(source.network, decision)
@@ -165,7 +167,7 @@ def export_checkpoint(
                 source,
                 exported.evaluation,
                 out,
-                bank_size=bank_size,
+                bank_size=sizes,
                 whole_range=as_trained and exported.whole_range_banks,
                 error_bound=ERROR_BOUND if error_bound is None else error_bound,
                 form=form_of(form),
@@ -199,6 +201,15 @@ def _refuse(has_what: str, given: Mapping[str, bool]) -> None:
 
     if options := [option for option, is_given in given.items() if is_given]:
         raise ExportError(f"{has_what} of its own: leave out {', '.join(options)}")
+
+
+def _sizes(text: str) -> int | list[int]:
+    from export.folder import ExportError
+
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise ExportError(f"--bank-size {text} is neither a number of decays, nor one a layer as 8,8,5")
+    return int(text) if len(parts) == 1 else [int(part) for part in parts]
 
 
 def _note_without_data() -> None:

@@ -86,7 +86,7 @@ def write_artifact(
     evaluation: Evaluation,
     out: Path,
     *,
-    bank_size: int | None = None,
+    bank_size: int | Sequence[int] | None = None,
     error_bound: float = ERROR_BOUND,
     whole_range: bool = False,
     form: Form | None = None,
@@ -100,7 +100,7 @@ def write_artifact(
         source: the network and its description.
         evaluation: streams to verify every implementation on; their labels, if any, give the accuracy.
         out: the folder to write.
-        bank_size: decays a layer; None: the smallest number that meets the error bound.
+        bank_size: decays a layer, or one number a layer; None: the smallest that meets the error bound.
         error_bound: relative L2 error of the worst kernel.
         whole_range: fit the banks to all decays that training may reach
             (:meth:`hetsyn_model.network.Network.fit_banks`).

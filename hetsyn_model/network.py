@@ -6,7 +6,7 @@ The exact and the bank form are two views of the same tensors: :meth:`Network.co
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from hetsyn_model.layer import NEURON_BUFFERS, Layer
 from hetsyn_model.rollout import Rollout, rollout
 from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, PathSpec
 from hetsyn_model.state import FORMS, Form
-from hetsyn_model.synapses.bank import Bank, BankWeights, compile_bank
+from hetsyn_model.synapses.bank import Bank, BankError, BankWeights, compile_bank
 from hetsyn_model.synapses.bank_fit import evenly_apart, fit_bank, kernel_error
 from hetsyn_model.synapses.synapse import ExactWeights
 
@@ -31,13 +31,11 @@ class _Fit:
     """The last fit of the banks, and their limits.
 
     Attributes:
-        size: decays of each bank; None: by the bound. Loaded banks keep their sizes.
         hold: the banks stay as they are until the next fit.
         seen: by layer, a fingerprint of the decays that the bank was last compared with.
         allowed: by layer, the kernel error above which the bank is fitted again.
     """
 
-    size: int | None = None
     error_bound: float | None = None
     hold: bool = False
     seen: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -134,7 +132,7 @@ class Network(nn.Module):
     def fit_banks(
         self,
         *,
-        size: int | None = None,
+        size: int | Sequence[int] | None = None,
         error_bound: float = ERROR_BOUND,
         hold: bool = False,
         whole_range: bool = False,
@@ -146,7 +144,8 @@ class Network(nn.Module):
         twice its first error. That takes milliseconds.
 
         Args:
-            size: decays of each bank (fewer if fewer are exact). None: the smallest that meets the bound.
+            size: decays of each bank, or of each layer's in turn (fewer if fewer are exact). None: the smallest that
+                meets the bound.
             error_bound: relative L2 error of the worst kernel, used without ``size``.
             hold: keep these banks until the next call, even if the decays change: for a training loop with its own
                 schedule, as ``hetsyn train``'s once an epoch. :meth:`kernel_errors` gives their error.
@@ -157,10 +156,13 @@ class Network(nn.Module):
             Each layer's kernel error.
 
         Raises:
-            BankError: no allowed size meets the bound.
+            BankError: no allowed size meets the bound, or ``size`` has not one number a layer.
         """
-        self.banks = self._fitted(size, error_bound, whole_range)
-        self._fit = _Fit(size, None if size is not None else error_bound, hold)
+        sizes = (size,) * len(self.layers) if isinstance(size, int) else None if size is None else tuple(size)
+        if sizes is not None and len(sizes) != len(self.layers):
+            raise BankError(f"{len(sizes)} sizes of banks for {len(self.layers)} layers: give one, or one a layer")
+        self.banks = self._fitted(sizes, error_bound, whole_range)
+        self._fit = _Fit(None if sizes is not None else error_bound, hold)
         return self._remember_fit()
 
     def _remember_fit(self) -> dict[str, float]:
@@ -169,13 +171,13 @@ class Network(nn.Module):
         self._fit = replace(
             fit,
             seen={name: _fingerprint(layer) for name, layer in self.named_layers().items()},
-            allowed={name: self._allowed(error, fit.size, fit.error_bound) for name, error in errors.items()},
+            allowed={name: self._allowed(error, fit.error_bound) for name, error in errors.items()},
         )
         return errors
 
     @staticmethod
-    def _allowed(error: float, size: int | None, error_bound: float | None) -> float:
-        if size is None and error_bound is not None:
+    def _allowed(error: float, error_bound: float | None) -> float:
+        if error_bound is not None:
             return max(error, error_bound)
         return max(2.0 * error, GOOD_ENOUGH)
 
@@ -191,19 +193,20 @@ class Network(nn.Module):
                 continue
             error = kernel_error(self.banks[name], layer.decay_values())
             if error > allowed.get(name, math.inf):
-                size = self.banks[name].size if fit.size is None and fit.error_bound is None else fit.size
+                size = self.banks[name].size if fit.error_bound is None else None
                 bank = fit_bank(layer.decay_values(), size=size, error_bound=fit.error_bound or ERROR_BOUND)
                 self.banks[name] = bank
                 error = kernel_error(bank, layer.decay_values())
                 del allowed[name]
             # only a new bank changes the limit, else many small steps would raise it without end
-            allowed.setdefault(name, self._allowed(error, fit.size, fit.error_bound))
+            allowed.setdefault(name, self._allowed(error, fit.error_bound))
             seen[name] = now
         self._fit = replace(fit, seen=seen, allowed=allowed)
 
-    def _fitted(self, size: int | None, error_bound: float, whole_range: bool = False) -> dict[str, Bank]:
+    def _fitted(self, sizes: Sequence[int] | None, error_bound: float, whole_range: bool = False) -> dict[str, Bank]:
         banks: dict[str, Bank] = {}
-        for name, layer in self.named_layers().items():
+        for index, (name, layer) in enumerate(self.named_layers().items()):
+            size = None if sizes is None else sizes[index]
             neuron, decays = self.spec.neuron, layer.decay_values()
             allowed = evenly_apart(neuron.decay_range) if whole_range and neuron.learn_decays else decays
             banks[name] = fit_bank(allowed, size=size, error_bound=error_bound)

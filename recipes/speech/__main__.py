@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from hetsyn_model.training.datasets.data import DataError
-from recipes.speech import experiments, others, streams
+from recipes.speech import adaptation, experiments, others, streams
 from recipes.speech.people import DIVISION, Division, divide, files
-from recipes.speech.plan import PLAN
+from recipes.speech.plan import PLAN, SPEAKERS
 from recipes.speech.pool import Folders, gather_speech, of_people, read_pool
 from recipes.speech.report import RESULTS, report
 from recipes.speech.training import SERVABLE, keep_served, run
@@ -40,7 +40,8 @@ def make_parser() -> argparse.ArgumentParser:
         ("test", "judge runs on the people who test; look once"),
         ("digit-strings", "stream strings of digits of the people who test, with and without noise: word errors"),
         ("false-alarms", "stream speech and noise without a digit: how many are named in an hour?"),
-        ("report", "write the tables and pictures from the kept results"),
+        ("adapt", "fine-tune the readout on five takes a digit of speakers left out: what is gained?"),
+        ("report", "write the page of all kept results, with its pictures"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--data", type=Path, default=Path("data"), help="with people/ studio/ voices/ …")
@@ -60,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
         if name == "others":
             command.add_argument("--words", type=Path, default=Path("/usr/share/dict/words"), help="one a line")
         if name == "report":
-            command.add_argument("--pictures", type=Path, help="folder for the pictures")
+            command.add_argument("--out", type=Path, default=RESULTS, help="folder of the page and its pictures")
         if name == "speech":
             command.add_argument("--sources", type=Path, nargs="+", default=GAMES, help="folders of recordings")
         if name in ("train", "validate", "test", "list"):
@@ -100,8 +101,12 @@ def _run(arguments: argparse.Namespace) -> None:
             digit_strings(arguments.model, folders, arguments.strings, arguments.snr_db)
         case "false-alarms":
             false_alarms(arguments.model, arguments.speech)
+        case "adapt":
+            found = adaptation.study(arguments.runs, folders, SPEAKERS)
+            _keep("adapt", found)
+            print(adaptation.verdict(found))
         case "report":
-            print(report(arguments.pictures))
+            print(report(arguments.out))
 
 
 def digit_strings(model: Path, folders: Folders, count: int, snr_db: float) -> None:
@@ -119,7 +124,7 @@ def digit_strings(model: Path, folders: Folders, count: int, snr_db: float) -> N
             f"{counts['insertions']} insertions; {counts['false_starts']} false starts",
             flush=True,
         )
-    _keep(f"digit-strings-{heard.model}", found)
+    _keep(f"streams/digit-strings-{heard.model}", found)
 
 
 def false_alarms(model: Path, speech: Path) -> None:
@@ -133,11 +138,11 @@ def false_alarms(model: Path, speech: Path) -> None:
             f"{counts['alarms']} named: {counts['an_hour']:.0f} an hour ({counts['low']:.0f} to {counts['high']:.0f})",
             flush=True,
         )
-    _keep(f"false-alarms-{heard.model}", found)
+    _keep(f"streams/false-alarms-{heard.model}", found)
 
 
 def _keep(name: str, found: dict[str, Any]) -> None:
-    path = RESULTS / "streams" / f"{name}.json"
+    path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -150,15 +155,15 @@ def _chosen(patterns: list[str]) -> list[str]:
 
 
 def _train(name: str, runs: Path, folders: Folders) -> None:
-    out = runs / name
-    if (out / FINISHED).exists():
+    out, recipe = runs / name, PLAN[name]
+    is_served = recipe.shape.kind not in SERVABLE or (out / "served").exists()
+    if (out / FINISHED).exists() and is_served:
         return
-    recipe = PLAN[name]
     recipe = replace(recipe, teachers=tuple(str(runs / teacher) for teacher in recipe.teachers))
     pool, validation = read_pool(
         folders, Division.load(), recipe.vocabulary, recipe.draws, people=recipe.people, leave_out=recipe.leave_out
     )
-    history = run(out, recipe, pool, validation)
+    history = run(out, recipe, pool, validation)  # of a finished run, what it kept
     if recipe.shape.kind in SERVABLE:
         keep_served(out, validation)
     (out / FINISHED).write_text(json.dumps(asdict(history)) + "\n")

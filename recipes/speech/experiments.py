@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from hetsyn_model.training.datasets.data import DataError
+from recipes.speech.costs import cost, trained_values
 from recipes.speech.judge import CONDITIONS, POWERS, SERVED, details, figures, hear, rate, threshold
 from recipes.speech.people import Division
 from recipes.speech.plan import PLAN
 from recipes.speech.pool import EVERY_TAKE, Clip, Folders, of_noise, of_people, of_wavs
 from recipes.speech.report import RESULTS
-from recipes.speech.training import Recipe, load_model
+from recipes.speech.training import Recipe, as_served, load_model, recipe_of
 from recipes.speech.vocabulary import Vocabulary
 
+BENCHMARK: Final = "commands-"
 CLEAN_ALONE: Final = ("a-", "b-")  # runs of experiments are judged on clean words alone
 
 
@@ -23,14 +25,19 @@ def judge(name: str, runs: Path, folders: Folders, part: str) -> None:
     """Judge a run on the people who choose or who test, and keep the result."""
     recipe = PLAN[name]
     words = recipe.vocabulary
-    model = load_model(runs / name)
+    model, outputs = as_served(load_model(runs / name), recipe)
     conditions = ["clean"] if name.startswith(CLEAN_ALONE) else list(CONDITIONS)
     found: dict[str, Any] = {}
     least = _chosen(name, words, part)
-    for source, clips in _clips(recipe, folders, part).items():
+    sounds = _clips(recipe, folders, part)
+    if part == "test":
+        found["values"] = trained_values(recipe_of(runs / name))  # of the run, whatever the plan has by now
+        if name.startswith(BENCHMARK):
+            found["cost"] = cost(model, recipe, [one for one in sounds["people"] if one.word in words.named])
+    for source, clips in sounds.items():
         each: dict[str, Any] = {}
-        for condition in conditions:
-            heard = hear(model, clips, len(words.classes), condition)
+        for condition in conditions if source != "noise" else ["clean"]:
+            heard = hear(model, clips, outputs, condition)
             if least is None:  # the first: clean words of people
                 least = {power: threshold(heard, words, power=power) for power in POWERS}
             each[condition] = {str(power): figures(heard, words, least[power], power) for power in POWERS}
@@ -42,7 +49,7 @@ def judge(name: str, runs: Path, folders: Folders, part: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{json.dumps(source)}: {json.dumps(each, sort_keys=True)}" for source, each in found.items()]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    _print(name, found)
+    _print(name, {source: found[source] for source in sounds})
 
 
 def _clips(recipe: Recipe, folders: Folders, part: str) -> dict[str, Sequence[Clip]]:

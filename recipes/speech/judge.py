@@ -89,15 +89,20 @@ class Heard:
 
     Attributes:
         clips: recordings that the network heard.
-        probabilities: float64 [recordings, classes] for each decision. The key is the power n: step t counts t^n times.
+        probabilities: float64 [recordings, outputs] for each decision. The key is the power n: step t counts t^n times.
     """
 
     clips: Sequence[Clip]
     probabilities: Mapping[int, FloatArray]
 
 
-def hear(model: Model, clips: Sequence[Clip], classes: int, condition: str = "clean") -> Heard:
-    """Run a network on recordings after a change of ``CONDITIONS``. Every network gets the same noise."""
+def hear(model: Model, clips: Sequence[Clip], outputs: Sequence[int], condition: str = "clean") -> Heard:
+    """Run a network on recordings after a change of ``CONDITIONS``. Every network gets the same noise.
+
+    Args:
+        outputs: those that compete; the words of the model come first.
+        condition: name of the change.
+    """
     change = CONDITIONS[condition]
     changed = [replace(one, audio=change(one.audio, _rng(one, condition))) for one in clips]
     front = Front(encoder_spec(), variation(old=False))
@@ -106,7 +111,7 @@ def hear(model: Model, clips: Sequence[Clip], classes: int, condition: str = "cl
     model.eval()
     with torch.no_grad():
         for batch in encoded(front, changed):
-            logits = readout(model, batch)[..., :classes]
+            logits = readout(model, batch)[..., list(outputs)]
             for power in POWERS:
                 found[power].append(probabilities(logits, batch.steps, power))
     back = np.argsort(order)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -188,13 +188,13 @@ def readout(model: Model, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def without_words(network: Network, classes: int) -> Network:
-    """Return the network without the outputs of the auxiliary words, which come after those of the classes."""
-    kept = Network(replace(network.spec, outputs=classes))
-    own = kept.state_dict()
+def keep_outputs(network: Network, outputs: Sequence[int]) -> Network:
+    """Return the network with some of its outputs, in the given order."""
+    kept = Network(replace(network.spec, outputs=len(outputs)))
+    last = f"layers.{len(network.spec.hidden)}."
     kept.load_state_dict(
         {
-            name: tensor if tensor.shape == own[name].shape else tensor[:classes]
+            name: tensor[list(outputs)] if name.startswith(last) else tensor
             for name, tensor in network.state_dict().items()
         }
     )

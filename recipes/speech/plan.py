@@ -29,10 +29,10 @@ COMMANDS: Final = {
     "hetneu": (184, 92),
     "alif": (184, 92),
     "lif": (184, 92),
-    "gru": (96, 56),
+    "gru": (100, 56),
     "cnn": (24, 36, 54, 76),
 }
-EQUAL: Final = {"tanh": (128, 64), "gru": (96, 56), "cnn": (24, 36, 54, 76)}
+EQUAL: Final = {"tanh": (128, 64), "gru": (100, 56), "cnn": (24, 36, 54, 76)}
 
 
 def _plan() -> dict[str, Recipe]:

@@ -1,4 +1,4 @@
-"""The tables and pictures of the kept results."""
+"""The page of all kept results, with its pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final
@@ -14,78 +13,14 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.plots import plain, pyplot, save
-from recipes.speech.judge import SERVED, rate, wilson
-from recipes.speech.networks import make
-from recipes.speech.plan import PLAN, SEEDS
-from recipes.speech.training import encoder_spec
+from recipes.speech.judge import CONDITIONS, SERVED, rate, wilson
+from recipes.speech.people import Division
+from recipes.speech.plan import COMMANDS, SEEDS
+from recipes.speech.vocabulary import RARE_DIGITS
 
 RESULTS: Final = Path(__file__).with_name("results")
+PAGE: Final = "README.md"
 Result = Mapping[str, Any]
-
-
-def results(part: str) -> dict[str, Result]:
-    """The kept results of a part, by the name of the run."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted((RESULTS / part).glob("*.json"))}
-
-
-def by_group(found: Mapping[str, Result]) -> dict[str, list[Result]]:
-    """The results of all seeds of a run, by its name without the seed."""
-    groups: dict[str, list[Result]] = defaultdict(list)
-    for name, result in found.items():
-        match = re.fullmatch(r"(?P<group>.+)-(?P<seed>\d+)", name)
-        groups[match["group"] if match else name].append(result)
-    return dict(groups)
-
-
-def over_seeds(values: Sequence[float]) -> str:
-    """A mean in percent, with Student's 95% interval over seeds where there are two or more."""
-    mean = 100 * fmean(values)
-    if len(values) < 2 or len(set(values)) == 1:
-        return f"{mean:.1f}"
-    from scipy import stats  # the other commands do without it
-
-    half = 100 * float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / np.sqrt(len(values))
-    return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
-
-
-def counted(one: Mapping[str, Any]) -> str:
-    """A share in percent, with Wilson's 95% interval."""
-    low, high = wilson(one["right"], one["of"])
-    return f"{100 * rate(one):.1f}% ({100 * low:.1f} to {100 * high:.1f}) of {one['of']}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines) + "\n"
-
-
-def _of(result: Result, figure: str, power: int = SERVED, source: str = "people", condition: str = "clean") -> float:
-    return rate(result[source][condition][str(power)][figure])
-
-
-def comparison(groups: Mapping[str, Sequence[Result]], names: Mapping[str, str]) -> str:
-    """Runs of an experiment beside one another: strangers' words, by both decisions."""
-    rows = []
-    for group, text in names.items():
-        runs = groups.get(group, [])
-        if runs:
-            rows.append(
-                [
-                    text,
-                    f"{_values(group):,}",
-                    str(len(runs)),
-                    over_seeds([_of(run, "closed", 0) for run in runs]),
-                    over_seeds([_of(run, "closed") for run in runs]),
-                ]
-            )
-    return table(["run", "trained values", "seeds", "mean of all steps", "later steps count more"], rows)
-
-
-def _values(group: str) -> int:
-    """Trained values of a run's network, without an auxiliary readout."""
-    recipe = replace(PLAN[f"{group}-{SEEDS[0]}"], words=0.0)
-    return sum(value.numel() for value in make(recipe.shape, encoder_spec(), recipe.outputs, 0).parameters())
-
 
 EXPERIMENT_A: Final = {
     "a-0": "no people",
@@ -106,50 +41,188 @@ MODELS: Final = {
     "digits-plain": "128 and 64 neurons, no teacher",
     "digits": "as shipped",
 }
+BENCHMARK: Final = {
+    "commands-hetsyn": "HetSyn",
+    "commands-hetneu": "HetNeu",
+    "commands-alif": "ALIF",
+    "commands-lif": "LIF",
+    "commands-gru": "GRU",
+    "commands-cnn": "CNN, not causal",
+}
+FIGURES: Final = ("closed", "right and named", "refused", "others named")
+HEADS: Final = ("best of ten", "named and right", "refused", "others named")
 
 
-def conditions(runs: Sequence[Result], source: str) -> str:
-    """A model in noise, over a line, and at other levels."""
+def results(part: str) -> dict[str, Result]:
+    """The kept results of a part, by the name of the run."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted((RESULTS / part).glob("*.json"))}
+
+
+def by_group(found: Mapping[str, Result]) -> dict[str, list[Result]]:
+    """The results of all seeds of a run, by its name without the seed."""
+    groups: dict[str, list[Result]] = defaultdict(list)
+    for name, result in found.items():
+        match = re.fullmatch(r"(?P<group>.+)-(?P<seed>\d+)", name)
+        groups[match["group"] if match else name].append(result)
+    return dict(groups)
+
+
+def over_seeds(values: Sequence[float]) -> str:
+    """A mean in percent, with Student's 95% interval where there are three or more values."""
+    mean = 100 * fmean(values)
+    if len(values) < 3 or len(set(values)) == 1:
+        return f"{mean:.1f}"
+    from scipy import stats  # the other commands do without it
+
+    half = 100 * float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / np.sqrt(len(values))
+    return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
+
+
+def counted(one: Mapping[str, Any]) -> str:
+    """A share in percent, with Wilson's 95% interval."""
+    low, high = wilson(one["right"], one["of"])
+    return f"{100 * rate(one):.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def total(each: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {name: sum(one[name] for one in each) for name in ("right", "of")}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines) + "\n"
+
+
+def _of(result: Result, figure: str, power: int = SERVED) -> float:
+    return rate(result["people"]["clean"][str(power)][figure])
+
+
+def comparison(groups: Mapping[str, Sequence[Result]], names: Mapping[str, str]) -> str:
+    """Runs of an experiment beside one another: strangers' words, by both decisions."""
     rows = []
-    for condition in runs[0][source]:
-        cells = [condition]
-        for figure in ("closed", "right and named", "refused", "others named"):
-            each = [run[source][condition][str(SERVED)].get(figure) for run in runs]
-            known = [rate(one) for one in each if one and one["of"]]
-            cells.append(over_seeds(known) if known else "")
-        rows.append(cells)
-    return table(["", "best word", "right and named", "refused", "others named"], rows)
+    for group, text in names.items():
+        if runs := groups.get(group, []):
+            both = [over_seeds([_of(run, "closed", power) for run in runs]) for power in (0, SERVED)]
+            rows.append([text, f"{runs[0]['values']:,}", str(len(runs)), *both])
+    return table(["network", "trained values", "seeds", "mean of all steps", "later steps count more"], rows)
 
 
-def words(run: Result, source: str) -> str:
-    """A model by word, with Wilson's intervals."""
-    clean = run[source]["clean"][str(SERVED)]
-    rows = [[word, "right", counted(one)] for word, one in clean["by word"].items()]
-    rows += [[word, "named", counted(one)] for word, one in clean.get("named by word", {}).items()]
-    return table(["word", "", ""], rows)
+def conditions(runs: Sequence[Result]) -> str:
+    """A model in noise, over a line, at other levels and after quiet: the first seed, then the mean over seeds."""
+    rows = []
+    for condition in CONDITIONS:
+        # a run of an experiment is judged on clean words alone
+        of_runs = [run["people"][condition][str(SERVED)] for run in runs if condition in run["people"]]
+        row = [condition, counted(of_runs[0]["closed"]), str(len(of_runs))]
+        rows.append(row + [over_seeds([rate(one[figure]) for one in of_runs]) for figure in FIGURES])
+    return table(["", f"best of ten, seed {SEEDS[0]}", "seeds", *(f"{head}, mean" for head in HEADS)], rows)
 
 
-def report(pictures: Path | None) -> str:
-    """Write all tables as Markdown, and the pictures to a folder."""
+def words(run: Result, chose: Result | None) -> str:
+    """A model by word, with Wilson's intervals, and the other words that training has and that it lacks.
+
+    Args:
+        run: judged by the people who test, who say hardly any word that nobody trains on.
+        chose: judged by the people who choose.
+    """
+    clean = run["people"]["clean"][str(SERVED)]
+    rows = [[word, "right", counted(one), str(one["of"])] for word, one in clean["by word"].items()]
+    others, held_out = clean["named by word"], Division.load().held_out_words
+    named = {"all that training has": total([one for word, one in others.items() if word not in held_out])}
+    if chose is not None:
+        heard = chose["people"]["clean"][str(SERVED)]["named by word"]
+        named["five that nobody trains on, of others"] = total([heard[word] for word in held_out if word in heard])
+    named |= others
+    rows += [[word, "named", counted(one), str(one["of"])] for word, one in named.items()]
+    return table(["word", "", "%", "of"], rows)
+
+
+def left_out(found: Mapping[str, Result]) -> str:
+    """Speakers of FSDD whom no training heard, one row each, and the digits that few others say."""
+    runs = {name.removeprefix("without-"): run["studio"] for name, run in found.items() if name.startswith("without-")}
+    shown = ["clean", "noise, 20 dB", "noise, 10 dB", "noise, 5 dB"]
+    rows = [
+        [speaker, *(counted(run[condition][str(SERVED)]["closed"]) for condition in shown)]
+        for speaker, run in runs.items()
+    ]
+    each = {condition: [rate(run[condition][str(SERVED)]["closed"]) for run in runs.values()] for condition in shown}
+    rows.append(["mean", *(over_seeds(values) for values in each.values())])
+    by_word = [run["clean"][str(SERVED)]["by word"] for run in runs.values()]
+    rare = [[word, counted(total([words[word] for words in by_word]))] for word in RARE_DIGITS]
+    return table(["left out", *shown], rows) + "\n" + table(["digit", "right"], rare)
+
+
+def benchmark(groups: Mapping[str, Sequence[Result]]) -> str:
+    """Networks of equal numbers of trained values on the commands of strangers."""
+    rows = []
+    for group, text in BENCHMARK.items():
+        if runs := groups.get(group, []):
+            hidden = "-".join(map(str, COMMANDS[group.removeprefix("commands-")]))
+            costs = [run["cost"] for run in runs]
+            kept = [f"{runs[0]['values']:,}", f"{costs[0]['state_bytes']:,}"]
+            work = [fmean(one[name] for one in costs) for name in ("operations", "nanojoules")]
+            right = [over_seeds([_of(run, figure) for run in runs]) for figure in FIGURES]
+            rows.append([text, hidden, str(len(runs)), *right, *kept, f"{work[0]:,.0f}", f"{work[1]:.1f}"])
+    head = ["network", "layers", "seeds", *HEADS, "trained values", "state bytes", "operations a step", "nJ a step"]
+    return table(head, rows)
+
+
+def streamed() -> str:
+    """Strings of digits, and false alarms, of the newest model."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted((RESULTS / "streams").glob("*.json"))}
+    strings, alarms = found["digit-strings-speech-digits-2"], found["false-alarms-speech-digits-2"]
+    rows = [
+        [f"{noise} noise, {strings['snr_db']:.0f} dB" if noise != "none" else "no noise", str(one["words"])]
+        + [f"{100 * one['word_errors']:.1f}%"]
+        + [str(one[name]) for name in ("substitutions", "deletions", "insertions", "false_starts")]
+        for noise, one in strings.items()
+        if noise != "snr_db"
+    ]
+    head = ["", "words", "errors", "substitutions", "deletions", "insertions", "false starts"]
+    heard = [
+        [
+            *(name, f"{60 * one['hours']:.1f}", str(one["utterances"]), str(one["alarms"])),
+            f"{one['an_hour']:.0f} ({one['low']:.0f} to {one['high']:.0f})",
+        ]
+        for name, one in alarms.items()
+    ]
+    return table(head, rows) + "\n" + table(["", "minutes", "utterances", "named", "an hour"], heard)
+
+
+def report(out: Path) -> str:
+    """Write the page of all kept results and its pictures into a folder, and return the page."""
     found = results("test")
     groups = by_group(found)
     parts = [
-        "Percent of the test people's recordings; in parentheses Student's 95% interval over seeds.\n",
-        "### Experiment A: people\n",
+        "# Kept results of the speech recipe\n",
+        "`python -m recipes.speech report` writes this page. Percent of the recordings of people who test. Parentheses "
+        "have 95% intervals: Wilson's of one run, Student's over three runs or more.\n",
+        "## People: the recipe of version 1 with more of them\n",
         comparison(groups, EXPERIMENT_A),
-        "### Experiment B: spikes, cell, encoder and causality\n",
+        "![Digits of strangers against the people in the training, a dot a speaker](strangers.png)\n",
+        "## Spikes, cell, encoder and causality, at equal data and trained values\n",
         comparison(groups, EXPERIMENT_B),
-        "### The digits\n",
+        "## The digits\n",
         comparison(groups, MODELS),
     ]
     for group in ("digits", "commands"):
-        runs = groups.get(group, [])
-        if runs:
-            parts += [f"#### {group}: noise, lines, levels and quiet\n", conditions(runs, "people")]
-            parts += [f"#### {group}: by word, seed {SEEDS[0]}\n", words(runs[0], "people")]
-    if pictures is not None:
-        draw_people(groups, pictures / "strangers.png")
-    return "\n".join(parts)
+        if runs := groups.get(group, []):
+            parts += [f"### {group}: noise, lines, levels and quiet before\n", conditions(runs)]
+            parts += [
+                f"### {group}: by word, seed {SEEDS[0]}\n",
+                words(runs[0], results("validate").get(f"{group}-{SEEDS[0]}")),
+            ]
+    parts += ["### Strings of 20 digits, and sound without a digit, as served\n", streamed()]
+    if any(name.startswith("without-") for name in found):
+        parts += ["## Digits of speakers left out\n", left_out(found)]
+    if any(group in groups for group in BENCHMARK):
+        parts += ["## Ten commands of strangers, at equal trained values\n", benchmark(groups)]
+        parts += ["![Accuracy against state and energy of a step](commands.png)\n"]
+        draw_benchmark(groups, out / "commands.png")
+    draw_people(groups, out / "strangers.png")
+    page = "\n".join(parts)
+    (out / PAGE).write_text(page)
+    return page
 
 
 def _speakers(runs: Sequence[Result]) -> dict[str, float]:
@@ -163,7 +236,7 @@ def _speakers(runs: Sequence[Result]) -> dict[str, float]:
 
 
 def draw_people(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
-    """Accuracy against the number of training people: a dot a speaker, their mean, and its interval over seeds."""
+    """Accuracy against the number of training people: a dot a speaker, and the mean of all recordings."""
     names = {"a-0": "0", "a-20": "20", "a-100": "100", "a-all": "431"}
     known = [(text, groups[group]) for group, text in names.items() if group in groups]
     figure, axes = pyplot().subplots(figsize=(7.5, 4.2), layout="constrained")
@@ -187,4 +260,27 @@ def draw_people(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
     axes.set_xlabel("people in the training")
     axes.set_ylabel("digits of strangers, right (%)")
     plain(axes, grid="y")
+    save(figure, path)
+
+
+def draw_benchmark(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
+    """Accuracy on strangers' commands against state bytes, and against the energy of a step: a dot a seed."""
+    figure, panels = pyplot().subplots(1, 2, figsize=(9.0, 4.0), sharey=True, layout="constrained")
+    for axes, name, label in zip(
+        panels, ("state_bytes", "nanojoules"), ("state of a session (bytes)", "energy of a step (nJ)"), strict=True
+    ):
+        for group, text in BENCHMARK.items():
+            runs = groups.get(group, [])
+            if not runs:
+                continue
+            at = [run["cost"][name] for run in runs]
+            right = [100 * _of(run, "closed") for run in runs]
+            colour = "#c0392b" if group == "commands-hetsyn" else "#34495e"
+            axes.plot(at, right, "o", color=colour, alpha=0.5, markersize=5, markeredgewidth=0)
+            axes.annotate(text, (fmean(at), max(right)), (0, 6), textcoords="offset points", ha="center", color=colour)
+        axes.set_xscale("log")
+        axes.margins(x=0.25, y=0.2)
+        axes.set_xlabel(label)
+    panels[0].set_ylabel("commands of strangers, right (%)")
+    plain(*panels)
     save(figure, path)

@@ -31,9 +31,9 @@ from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Callbacks, Optimisation, train
 from hetsyn_model.training.schedule import cosine_factor
 from hetsyn_model.training.tied_layer import level_changes, untie
-from recipes.speech.networks import Model, Shape, make, readout, without_words
+from recipes.speech.networks import Model, Shape, keep_outputs, make, readout
 from recipes.speech.pool import Clip, Draws, Pool
-from recipes.speech.vocabulary import REJECTED, Vocabulary, percent, vocabulary
+from recipes.speech.vocabulary import Vocabulary, percent, vocabulary
 
 BEST = "best.pt"
 DESCRIPTIONS: Final = {
@@ -44,6 +44,7 @@ SERVABLE: Final = ("hetsyn",)  # kinds of networks that are shipped
 TAIL_STEPS, SERVED_TAIL_STEPS = 15, 10
 TRIMMED: Final = 0.8  # share of the batches whose words lose the pauses around them
 SHARPNESS: Final = 10.0
+READOUT_DECAYS: Final = 5  # of the served readout's bank: nobody hears the difference, and a session has 16 kB
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Recipe:
         refit_every: updates between two fits of the banks.
         smoothing: of the labels.
         late: weight of the cross entropy that counts later steps most.
-        words: weight of the auxiliary readout, which names every frequent word and is not kept.
+        words: weight of the auxiliary readout, which names every frequent word.
         teachers: folders of runs whose mean probabilities are learned.
         distillation: weight of them.
         old_variation: whether recordings are varied as those of version 1 were.
@@ -98,6 +99,28 @@ class Recipe:
     def outputs(self) -> int:
         """Outputs in training: of the classes, then of the auxiliary words."""
         return len(self.vocabulary.classes) + (len(self.vocabulary.words) if self.words else 0)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels that are judged and served: the classes, then each other frequent word that has an auxiliary output.
+
+        They compete in one softmax. A network that hears a frequent other word then need not call it unknown, nor a
+        word of its own.
+        """
+        words = self.vocabulary
+        return (*words.classes, *words.others) if self.words and words.rejects else words.classes
+
+    @property
+    def served_banks(self) -> list[int]:
+        """Decays of each layer's bank as served."""
+        return [*(self.bank_size for _ in self.shape.hidden), READOUT_DECAYS if self.words else self.bank_size]
+
+    @property
+    def kept(self) -> list[int]:
+        """Indices of the outputs of ``labels``."""
+        words = self.vocabulary
+        auxiliary = [len(words.classes) + words.words.index(word) for word in self.labels[len(words.classes) :]]
+        return [*range(len(words.classes)), *auxiliary]
 
 
 def encoder_spec() -> EncoderSpec:
@@ -298,31 +321,47 @@ def load_model(folder: Path) -> Model:
     return model
 
 
+def as_served(model: Model, recipe: Recipe) -> tuple[Model, Sequence[int]]:
+    """Return the network as it is judged, and the outputs of its labels.
+
+    A network that is shipped has those outputs alone, and the banks of its artifact.
+    """
+    if recipe.shape.kind not in SERVABLE or not recipe.words:
+        return model, recipe.kept
+    assert isinstance(model, Network)
+    network = keep_outputs(model, recipe.kept)
+    network.fit_banks(size=recipe.served_banks)
+    network.eval()
+    return network, range(len(recipe.kept))
+
+
 def keep_served(folder: Path, validation: Sequence[Clip]) -> None:
     """Write ``served/best.pt`` of a spiking run, as ``hetsyn export`` takes it, with streams that verify the export.
 
-    The network is on the encoder's spikes, has its classes alone, and keeps the banks that it was trained with.
+    The streams are of the model's own words. The network is on the encoder's spikes, has the outputs of its labels, and
+    is as it is judged.
     """
     recipe = recipe_of(folder)
     model, words = load_model(folder), recipe.vocabulary
-    assert isinstance(model, Network)
-    network = untie(without_words(model, len(words.classes)), encoder_spec())
-    base = load_config("speech-digits")
-    config = replace(base, description=DESCRIPTIONS[recipe.model], names={}, rejected=REJECTED)
+    network, _ = as_served(model, recipe)
+    assert isinstance(network, Network)
+    rejected = tuple(label for label in recipe.labels if label not in words.named)
+    config = replace(load_config("speech-digits"), description=DESCRIPTIONS[recipe.model], names={}, rejected=rejected)
     saved = torch.load(folder / BEST, weights_only=True)
     out = folder / "served"
     out.mkdir(exist_ok=True)
     checkpoint = Checkpoint(
-        network,
+        untie(network, encoder_spec()),
         encoder_spec(),
         SERVED_TAIL_STEPS,
         int(saved["epoch"]),
-        labels=words.classes,
+        labels=recipe.labels,
         description=config.description,
         config=config.to_dict(),
     )
     replace_file(out / BEST, checkpoint.to_bytes())
-    chosen = [validation[int(index)] for index in np.random.default_rng(0).permutation(len(validation))[:KEPT_STREAMS]]
+    own = [one for one in validation if one.word in words.named]
+    chosen = [own[int(index)] for index in np.random.default_rng(0).permutation(len(own))[:KEPT_STREAMS]]
     batch = Front(encoder_spec(), variation(old=False)).encode(chosen, SERVED_TAIL_STEPS)
     target = torch.tensor(words.class_of_word)[batch.target]
     save_tensors(

@@ -37,6 +37,11 @@ class Vocabulary:
     def words(self) -> tuple[str, ...]:
         return (*FREQUENT, *REJECTED)
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The frequent words that are none of the model's."""
+        return tuple(word for word in FREQUENT if word not in self.named)
+
     def word(self, spoken: str) -> int:
         """Return the index of a recording's fine word."""
         return self.words.index(spoken if spoken in self.words else UNKNOWN)

@@ -102,6 +102,7 @@ def test_a_rule_that_needs_another_training_is_refused(tmp_path: Path) -> None:
     [
         ("net.pt", ["--form", "exact", "--bank-size", "4"], "the exact form has no bank: leave out --bank-size and"),
         ("net.pt", ["--bank-size", "4", "--error-bound", "0.1"], "--bank-size takes the place of --error-bound"),
+        ("net.pt", ["--bank-size", "8,x"], "8,x is neither a number of decays, nor one a layer as 8,8,5"),
         ("net.pt", ["--labels", "a,b", "--data", "sounds"], "--data is for a training run: give --examples FILE.npz"),
         ("best.pt", ["--labels", "a,b", "--description", "mine"], "of its own: leave out --labels, --description"),
         ("best.pt", ["--examples", "a.npz"], "of its own: leave out --examples"),

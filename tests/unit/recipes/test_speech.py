@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,19 @@ import pytest
 import soundfile
 import torch
 
+from hetsyn_model.network import Network
 from hetsyn_model.readout import decide
 from hetsyn_model.readout import probabilities as decided
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.datasets.data import DataError
+from recipes.speech.costs import cost, trained_values
 from recipes.speech.networks import Shape, make, readout
 from recipes.speech.people import PARTS, Division, File, divide, files
+from recipes.speech.plan import COMMANDS, EQUAL, PLAN
 from recipes.speech.pool import Clip, clip, of_people
-from recipes.speech.training import encoder_spec, probabilities
+from recipes.speech.report import PAGE, RESULTS, report
+from recipes.speech.training import Recipe, as_served, encoder_spec, probabilities
 from recipes.speech.vocabulary import RARE_DIGITS, vocabulary
 from tests.support.paths import ROOT
 
@@ -84,3 +89,57 @@ def test_every_kind_of_network_hears_and_learns(kind: str) -> None:
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     assert gradients
     assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+
+def test_other_words_compete_with_the_digits_in_the_served_network_and_are_rejected() -> None:
+    """Their outputs are those that training had as a second readout; the rest of it is not kept."""
+    recipe = replace(PLAN["digits-0"], shape=Shape("hetsyn", (6, 5)))
+    words = recipe.vocabulary
+    assert recipe.labels == (*words.classes, "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+    model = make(recipe.shape, encoder_spec(), recipe.outputs, seed=0)
+    assert isinstance(model, Network)
+    model.fit_banks(size=recipe.bank_size)
+    served, outputs = as_served(model, recipe)
+    assert len(outputs) == len(recipe.labels) < recipe.outputs
+    spikes = np.random.default_rng(0).random((1, 30, encoder_spec().bands)) < 0.2
+    batch = Batch.of(spikes.astype(np.float32), torch.tensor([1]))
+    trained = {name: readout(model, batch)[..., index] for index, name in enumerate(words.classes)}
+    trained |= {
+        name: readout(model, batch)[..., len(words.classes) + index]
+        for index, name in enumerate(words.words)
+        if name not in words.classes
+    }
+    heard = readout(served, batch)
+    for index, label in enumerate(recipe.labels):  # through a bank of fewer decays
+        torch.testing.assert_close(heard[..., index], trained[label], rtol=0.1, atol=0.05)
+
+
+def test_networks_that_are_compared_have_equal_numbers_of_trained_values() -> None:
+    for kinds in (COMMANDS, {"hetsyn": (128, 64)} | EQUAL):
+        values = {kind: trained_values(Recipe(shape=Shape(kind, hidden))) for kind, hidden in kinds.items()}
+        assert max(values.values()) <= 1.03 * min(values.values()), values
+
+
+def test_a_step_costs_what_its_spikes_and_its_state_cost() -> None:
+    clips = [word("one"), word("go", take=1)]
+    costs = {}
+    for kind, hidden in (("hetsyn", (6, 5)), ("lif", (6, 5)), ("gru", (6, 5)), ("cnn", (3, 4, 5, 6))):
+        recipe = Recipe(model="commands", shape=Shape(kind, hidden))
+        costs[kind] = cost(make(recipe.shape, encoder_spec(), recipe.outputs, 0), recipe, clips)
+    decision = 12 * 2 * 4 + 8
+    assert costs["hetsyn"]["state_bytes"] == 4 * ((8 + 2) * (6 + 5) + 8 * 12) + decision
+    assert costs["lif"]["state_bytes"] == 4 * ((2 + 2) * (6 + 5) + 12) + decision
+    assert costs["gru"]["state_bytes"] == 4 * (6 + 5) + decision
+    macs = 3 * 6 * (32 + 6 + 1) + 3 * 5 * (6 + 5 + 1) + 5 * 12
+    assert costs["gru"]["operations"] == 2 * macs
+    assert costs["gru"]["nanojoules"] == pytest.approx(macs * 4.6 / 1000)
+    layers = 9 * (32 * 1 * 3 + 32 * 3 * 4 / 4 + 32 * 4 * 5 / 16 + 32 * 5 * 6 / 64)
+    assert costs["cnn"]["operations"] == pytest.approx(2 * layers, abs=2 * 9 * 4)
+    assert costs["lif"]["operations"] < costs["hetsyn"]["operations"]
+
+
+def test_the_page_of_results_is_what_the_kept_results_give(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    pytest.importorskip("matplotlib")
+    assert report(tmp_path) == (RESULTS / PAGE).read_text(), "run python -m recipes.speech report"
+    assert (tmp_path / "strangers.png").stat().st_size > 10_000

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hetsyn_model import Network, NetworkSpec, NeuronSpec
 from hetsyn_model.network import GOOD_ENOUGH
 from hetsyn_model.spec import ERROR_BOUND
+from hetsyn_model.synapses.bank import BankError
 from hetsyn_model.synapses.bank_fit import LARGEST_BANK, fit_bank, kernel_error
 
 
@@ -53,6 +54,17 @@ def test_a_bank_follows_the_decays_at_its_size() -> None:
     again = copy.deepcopy(made)
     assert made.kernel_errors() == again.fit_banks(size=4)
     assert {bank.size for bank in made.banks.values()} == {4}
+
+
+def test_each_layer_may_have_a_size_of_its_own() -> None:
+    made = network()
+    sizes = [4 + index for index in range(len(made.layers))]
+    made.fit_banks(size=sizes)
+    move_decays(made)
+    bank_of(made)
+    assert [bank.size for bank in made.banks.values()] == sizes
+    with pytest.raises(BankError, match="1 sizes of banks for"):
+        made.fit_banks(size=[4])
 
 
 def test_a_bank_that_still_fits_is_kept() -> None:

@@ -1,0 +1,115 @@
+"""What a network costs: trained values, state, operations and energy of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from export.inspection.operations import Work, count, work_of_network
+from hetsyn_model.encoders.encoder import EncoderSpec
+from hetsyn_model.network import Network
+from hetsyn_model.spec import DecisionSpec
+from hetsyn_model.state import StateTensor, decision_layout, state_bytes
+from hetsyn_model.training.tied_layer import level_changes
+from recipes.speech.networks import SPIKING, Model, make, spec_of
+from recipes.speech.pool import Clip
+from recipes.speech.training import SERVED_TAIL_STEPS, Front, Recipe, encoder_spec, variation
+from service.contract.manifest import TensorDescription
+
+CLIP_STEPS: Final = 100  # that a network keeps which hears a clip whole
+BATCH: Final = 128
+
+
+def trained_values(recipe: Recipe) -> int:
+    """Count the trained values of a run's network without auxiliary outputs; a band's tied synapses count once."""
+    own = replace(recipe, words=0.0)
+    return sum(value.numel() for value in make(own.shape, encoder_spec(), own.outputs, 0).parameters())
+
+
+def cost(model: Model, recipe: Recipe, clips: Sequence[Clip]) -> dict[str, float]:
+    """Count what a run's network costs, with the spikes that recordings cause.
+
+    State and operations are those of a step as it is served: the bank form of HetSyn, one current a neuron and path of
+    the other spiking networks, with the encoder's spikes as input. The encoder itself is not counted.
+    """
+    encoder, outputs = encoder_spec(), len(recipe.labels)
+    if isinstance(model, Network) and recipe.shape.kind in SPIKING:
+        state, work = _of_spikes(recipe, encoder, outputs)
+        activity = _activity(model, encoder, clips)
+    else:
+        state, work = _of_values(recipe, encoder, outputs)
+        activity = {}
+    counted = count(work, activity)
+    return {
+        "state_bytes": state,
+        "operations": counted.multiplications + counted.additions,
+        "nanojoules": counted.arithmetic_nj,
+    }
+
+
+def _of_spikes(recipe: Recipe, encoder: EncoderSpec, outputs: int) -> tuple[int, Work]:
+    spec = spec_of(recipe.shape, encoder, outputs)
+    network, form = Network(spec), "exact"
+    if recipe.shape.kind == "hetsyn":
+        network.fit_banks(size=recipe.served_banks)
+        form = "bank"
+    layout = network.compile("bank" if form == "bank" else "exact").layout
+    sizes = dict(zip(spec.layer_names, (*spec.hidden, outputs), strict=True))
+    # of each unit into a layer: a weight a neuron, or one a neuron and decay of the bank
+    decays = recipe.served_banks if form == "bank" else [1] * len(sizes)
+    fans = {name: neurons * size for (name, neurons), size in zip(sizes.items(), decays, strict=True)}
+    tensors, units = {}, spec.channels
+    for name, neurons in sizes.items():
+        tensors[f"{name}.weight_in"] = np.ones((units, fans[name]), np.float32)
+        if name != "readout":
+            tensors[f"{name}.weight_rec"] = np.ones((neurons, fans[name]), np.float32)
+        units = neurons
+    described = [_described(tensor) for tensor in layout if not tensor.is_decision]
+    return state_bytes(layout), work_of_network(tensors, described, sizes, spec.channels)
+
+
+def _described(tensor: StateTensor) -> TensorDescription:
+    return TensorDescription(name=tensor.name, shape=tensor.shape, dtype=tensor.dtype, initial=tensor.initial)
+
+
+def _of_values(recipe: Recipe, encoder: EncoderSpec, outputs: int) -> tuple[int, Work]:
+    """Count a network without spikes: every value is multiplied."""
+    hidden = recipe.shape.hidden
+    if recipe.shape.kind == "gru":
+        macs = sum(3 * cells * (inputs + cells + 1) for inputs, cells in pairwise((encoder.bands, *hidden)))
+        kept = sum(hidden)
+    elif recipe.shape.kind == "cnn":  # a layer has half the bands and half the steps of the one before
+        widths = (1, *hidden)
+        macs = sum(
+            9 * inputs * channels * encoder.bands // 4**layer
+            for layer, (inputs, channels) in enumerate(pairwise(widths))
+        )
+        kept, outputs = encoder.bands * CLIP_STEPS, 0  # it decides once, from a whole clip
+    else:
+        raise ValueError(f"nobody has counted what {recipe.shape.kind} costs")
+    macs += hidden[-1] * outputs
+    decision = decision_layout(DecisionSpec("sum_softmax"), outputs) if outputs else ()
+    work = Work((), 0, 0, 0, 0, macs=macs, constant_bytes=0, state_bytes=4 * kept)
+    return 4 * kept + state_bytes(decision), work
+
+
+@torch.no_grad()
+def _activity(model: Network, encoder: EncoderSpec, clips: Sequence[Clip]) -> Mapping[str, Any]:
+    """Measure the share of steps in which a unit spikes, a mean over the units of each layer."""
+    front = Front(encoder, variation(old=False))
+    spikes: dict[str, float] = dict.fromkeys(("input", *model.spec.layer_names[:-1]), 0.0)
+    steps = 0
+    for at in range(0, len(clips), BATCH):
+        batch = front.encode(clips[at : at + BATCH], SERVED_TAIL_STEPS)
+        spikes["input"] += batch.events.units.numel() / encoder.channels
+        steps += int(batch.steps.sum())
+        rolled = model.rollout(level_changes(batch.events, encoder), "bank", batch.steps)
+        inside = torch.arange(batch.events.steps) < batch.steps.unsqueeze(-1)
+        for name, fired in zip(model.spec.layer_names[:-1], rolled.hidden_spikes, strict=True):
+            spikes[name] += float(fired[inside].mean(-1).sum())
+    return {name: total / steps for name, total in spikes.items()}
