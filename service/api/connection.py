@@ -352,16 +352,9 @@ class Connection(asyncio.Protocol):
         if self._lingers and self.transport.can_write_eof():
             # half-close: else the system would discard the response together with what the client has sent
             self.transport.write_eof()
-            self.loop.call_later(LINGER_S, self._linger, self.loop.time() + self._connections.limits.idle_timeout_s)
+            self._unread.disconnect(LINGER_S)
         else:
             self.transport.close()
-
-    def _linger(self, until_s: float) -> None:
-        """Disconnect a client that has read everything; one that still reads has the usual time."""
-        if self.transport.get_write_buffer_size() and self.loop.time() < until_s:
-            self.loop.call_later(LINGER_S, self._linger, until_s)
-        else:
-            self.transport.abort()
 
     def respond(self, response: bytes) -> None:
         self.transport.write(response)
@@ -380,6 +373,8 @@ class Connection(asyncio.Protocol):
             self._expect_request()
         elif self.transport.get_write_buffer_size():  # it stays open until its client has read everything
             self._unread.begin(self._reader)
+        elif not self.transport.can_write_eof():  # over TLS, its client has yet to close it
+            self._connections.wait(self)
 
     def _expect_request(self) -> None:
         self._is_idle = True

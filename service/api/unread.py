@@ -65,6 +65,19 @@ class Unread:
             if self._left_s is not None:
                 self._left_s = max(0.0, self._left_s + self._since_s - asyncio.get_running_loop().time())
 
+    def disconnect(self, after_s: float) -> None:
+        """Disconnect a client after a time; one that still reads has the usual time."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._connections.limits.idle_timeout_s
+
+        def end() -> None:
+            if self._transport.get_write_buffer_size() and loop.time() < until_s:
+                loop.call_later(after_s, end)
+            else:
+                self._transport.abort()
+
+        loop.call_later(after_s, end)
+
     def reset(self) -> None:
         """Reset the connection: the system drops its buffered bytes."""
         if (connected := self._transport.get_extra_info("socket")) is not None:

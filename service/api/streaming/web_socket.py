@@ -78,6 +78,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._handshake = handshake
         self._headers = server_state.default_headers
         self._live: Machine[W] | None = None  # None while the connection opens
+        self._next_work: W | None = None  # waits until the client reads
         self._reader = FrameReader(self._limits.max_body_bytes)
         self._is_over = False  # our close frame was sent: nothing more is sent
         self._is_counted = False  # it counts as a stream of its client
@@ -172,11 +173,14 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
     def resume_writing(self) -> None:
         self._writable.set()
         self._unread.stop()
+        work, self._next_work = self._next_work, None
+        if work is not None:
+            self._begin_work(work)
         self._read_on()
 
     def _leave(self) -> None:
         """Stop working for the client."""
-        self._partial_s = inf
+        self._partial_s, self._next_work = inf, None
         self._hold(0)
         self._release()
         if self._task is not None and self._task is not asyncio.current_task():
@@ -358,7 +362,10 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         if is_end:
             self._end_stream()
         if work is not None and self._task is None:
-            self._begin_work(work)
+            if self._writable.is_set():
+                self._begin_work(work)
+            else:
+                self._next_work = work
         return work
 
     def _begin_work(self, work: W) -> None:
@@ -430,9 +437,9 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         if self.transport.can_write_eof():
             with suppress(OSError):  # the client may have reset the connection already
                 self.transport.write_eof()
+            self._unread.disconnect(CLOSING_S)
         else:
             self.transport.close()
-        self._loop.call_later(CLOSING_S, self.transport.abort)
 
     def _tick(self) -> None:
         """Check from time to time that the client is alive, and that its message is completed in time."""

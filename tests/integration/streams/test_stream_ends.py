@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from socket import SO_RCVBUF, SOL_SOCKET
+from socket import socket as tcp_socket
 
 import httpx
 import pytest
@@ -12,9 +14,9 @@ import pytest
 from hetsyn_client.events import pack_events
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.gate import Gate
-from tests.support.clients.live import BINARY, EVENTS, NOTHING, handshake, opened, said, sent
+from tests.support.clients.live import BINARY, EVENTS, NOTHING, Socket, handshake, opened, said, sent
 from tests.support.clients.many import hub, silence
-from tests.support.servers.socket_server import Listening, listening, response
+from tests.support.servers.socket_server import SOON_S, Listening, listening, response
 
 
 async def test_a_client_that_sends_no_more_has_gone(models: Path, gate: Gate) -> None:
@@ -103,3 +105,27 @@ async def test_pages_of_allowed_origins_may_open_streams(
             got, body = await response(reader)
             assert got == status
             assert b"--cors-origin" in body
+
+
+async def test_a_client_that_reads_slowly_gets_everything_and_no_more_is_done_meanwhile(
+    tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.streaming.web_socket.CLOSING_S", 0.001)
+    write_artifact(tmp_path, "tracer", rule="trace")
+    long = sent(BINARY, pack_events(20_000, [], []))  # its result is as long as what the system takes
+    async with listening(tmp_path, gate) as server:
+        connected = tcp_socket()
+        connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
+        connected.connect(("127.0.0.1", server.port))
+        reader, writer = await asyncio.open_connection(sock=connected, limit=1000)
+        server.writers.append(writer)
+        socket = Socket(reader, writer)
+        await socket.open(EVENTS)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(long + said("CloseStream"))
+        await server.until(lambda: server.parts.uploads.bytes > 0)
+        await asyncio.sleep(3 * SOON_S)
+        assert server.parts.registry.sessions.open == 1
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert [(await socket.frame())["type"] for _ in range(3)] == ["Result", "UtteranceEnd", "Termination"]
+        assert await socket.closed() == 1000
