@@ -11,14 +11,14 @@ from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.costs import cost, trained_values
 from recipes.speech.judge import CONDITIONS, POWERS, SERVED, details, figures, hear, rate, threshold
 from recipes.speech.people import Division
-from recipes.speech.plan import PLAN
+from recipes.speech.plan import COMMANDS, PLAN
 from recipes.speech.pool import EVERY_TAKE, Clip, Folders, of_noise, of_people, of_wavs
 from recipes.speech.report import RESULTS
 from recipes.speech.training import Recipe, as_served, load_model, recipe_of
 from recipes.speech.vocabulary import Vocabulary
 
-BENCHMARK: Final = "commands-"
-CLEAN_ALONE: Final = ("a-", "b-")  # runs of experiments are judged on clean words alone
+BENCHMARK: Final = tuple(f"commands-{kind}-" for kind in COMMANDS)
+CLEAN_ALONE: Final = ("a-", "b-", *BENCHMARK)  # runs of experiments are judged on clean words alone
 
 
 def judge(name: str, runs: Path, folders: Folders, part: str) -> None:
