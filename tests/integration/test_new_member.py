@@ -26,8 +26,8 @@ def test_a_member_that_is_added_in_one_place_is_everywhere(tmp_path: Path, name:
     shutil.copytree(ROOT / "hetsyn_client", tmp_path / "hetsyn_client")
     file = tmp_path / "hetsyn_client/results.py"
     text = file.read_text()
-    member = f'    {NAME}: Annotated[float | None, Says("the highest probability")]\n'
-    value = f'"{NAME}": max(probabilities) if probabilities else None, '
+    member = f'    {NAME}: Annotated[float | None, Says("always 0")]\n'
+    value = f'"{NAME}": 0.0 if probabilities else None, '  # 0 is a value: no way may leave it out
     for place, new in ((BEFORE, member + BEFORE), (AFTER, AFTER + value)):
         assert text.count(place) == 1
         text = text.replace(place, new)

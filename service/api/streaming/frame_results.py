@@ -82,7 +82,7 @@ class FrameResults:
     def _add(self, row: int, said: Classified) -> None:
         """Add a row's members that have no column."""
         members = cast(dict[str, Any], said)
-        if more := {name: value for name in BESIDE if (value := members.get(name))}:
+        if more := {name: value for name in BESIDE if (value := members.get(name)) not in (None, [])}:
             self._more[row] = more
 
     def packed(self) -> bytes:
