@@ -138,7 +138,7 @@ def cells(row: Operations) -> list[str]:
 
 def energy_table(energy: Energy) -> Table:
     """Make a table for a terminal."""
-    conditions = escape(energy.conditions)
+    conditions = f"{escape(energy.conditions)}\nState bytes are read and written: about twice a session's state."
     table = Table(
         title="operations of a step", title_justify="left", caption=conditions, caption_justify="left",
         box=SIMPLE_HEAD, padding=0,  # fits into 80 columns

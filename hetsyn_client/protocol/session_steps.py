@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
 from hetsyn_client.errors import HetsynError, InputError, ServiceProblem, SessionLost
+from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.protocol.calls import Calls, ChunkOptions, SessionOptions, check_names
 from hetsyn_client.protocol.steps import R, Steps
 from hetsyn_client.results import Reply
@@ -75,10 +76,10 @@ class SessionSteps:
         return reply
 
     def end(self) -> Steps[Reply]:
-        """End the session without further input; errors as ``send``, and InputError if no chunk was sent."""
-        if self._empty is None:
+        """End the session without further input; errors as ``send``, and InputError if a new one has no chunk."""
+        if self._empty is None and not self._is_named:  # another program may have begun a named one
             raise InputError("the session has no chunk yet: send one before you end it")
-        return (yield from self.send(self._empty, end=True))
+        return (yield from self.send(self._empty or Body(b"", EVENTS_TYPE), end=True))
 
     def leave(self) -> Steps[None]:
         """Leave the session. If it has not ended, delete it on the server, unless the caller has named it."""
@@ -117,7 +118,7 @@ class SteppedSession(Generic[R]):
         return self._send(values_body(values), end)
 
     def end(self) -> R:
-        """End the session without further input, for the final reply; InputError if no chunk was sent."""
+        """End the session without further input, for the final reply; InputError if a new one has no chunk."""
         return self._run(self._steps.end())
 
     def _send(self, body: Body, end: bool) -> R:

@@ -223,7 +223,7 @@ class SessionDescription(BaseModel):
     kind: Literal["audio", "spikes", "values"] | None = Field(
         description="of the input; null before the first and after the end"
     )
-    state_bytes: int = Field(description="length of the session's state in memory")
+    state_bytes: int = Field(description="bytes in memory of the network's and encoder's state and of waiting samples")
     label: str | None = Field(description="label of the last reply")
     idle_s: float = Field(description="seconds since the last applied chunk")
 

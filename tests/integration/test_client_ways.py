@@ -182,6 +182,17 @@ def test_a_session_goes_on_in_another_program(url: str, expected: list[dict[str,
     assert contents(replies) == expected
 
 
+def test_a_session_is_ended_by_another_program(url: str, expected: list[dict[str, Any]]) -> None:
+    with StreamingClient(url) as client:
+        with client.session("to-end") as session:
+            replies = [session.send(chunk, RATE_HZ) for chunk in CHUNKS]
+        with client.session("to-end") as session:
+            replies.append(session.end())
+        with client.session("never-begun") as session, pytest.raises(ServiceProblem, match="the session is empty"):
+            session.end()
+    assert contents(replies) == expected
+
+
 def test_a_session_that_is_left_is_gone_from_the_server_unless_it_was_named(url: str) -> None:
     with StreamingClient(url) as client:
         with client.session() as unnamed, client.session("n") as named:

@@ -87,6 +87,10 @@ def test_a_session_that_was_named_begins_where_the_server_says() -> None:
     assert (script.run(one.send(CHUNK))["seq"], one.seq) == (7, 8)
     assert script.targets == ["/sessions/mine", "/infer?end=false&session=mine&seq=7"]
     assert Script().run(one.leave()) is None
+    ended = session("mine")
+    script = Script(ok(expected_seq=7), ok(seq=7))
+    assert script.run(ended.end())["seq"] == 7
+    assert script.targets == ["/sessions/mine", "/infer?end=true&session=mine&seq=7"]
     other = session("new")
     Script(refused(404, detail="no session"), ok(seq=0)).run(other.send(CHUNK))
     assert other.seq == 1
