@@ -54,24 +54,26 @@ def graph_with_file(place: str, location: str) -> bytes:
 
 
 def with_endless_loop(graph: bytes) -> bytes:
-    """A graph that, before it does what it did, makes 2^62 turns of a loop."""
+    """A graph that takes its steps from a loop of 2^62 turns."""
     model = onnx.load_from_string(graph)
     value = helper.make_tensor_value_info
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["goes"]), helper.make_node("Add", ["n", "n"], ["n2"])],
         "turn",
-        [value("turn", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("n", TensorProto.FLOAT, [1])],
-        [value("goes", TensorProto.BOOL, []), value("n2", TensorProto.FLOAT, [1])],
+        [value("turn", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("n", TensorProto.INT64, [1])],
+        [value("goes", TensorProto.BOOL, []), value("n2", TensorProto.INT64, [1])],
     )
     model.graph.initializer.extend(
         [
             numpy_helper.from_array(np.array(2**62), "turns"),
             numpy_helper.from_array(np.array(True), "begin"),
-            numpy_helper.from_array(np.zeros(1, np.float32), "nothing"),
+            numpy_helper.from_array(np.zeros(1, np.int64), "nothing"),
         ]
     )
+    for node in model.graph.node:
+        node.input[:] = ["steps.late" if name == "steps" else name for name in node.input]
     model.graph.node.insert(0, helper.make_node("Loop", ["turns", "begin", "nothing"], ["never"], body=body))
-    model.graph.output.append(value("never", TensorProto.FLOAT, [1]))
+    model.graph.node.insert(1, helper.make_node("Add", ["steps", "never"], ["steps.late"]))
     return bytes(model.SerializeToString())
 
 

@@ -50,10 +50,12 @@ async def test_what_is_asked_in_one_turn_goes_in_one_batch() -> None:
 async def test_clients_take_turns() -> None:
     group_commit, answered = StoreInBatches(FailingStore(), max_batch=4), list[str]()
     asked = [*((f"a{n}", "a") for n in range(20)), ("b", "b")]
-    commits = [group_commit.commit(change(session), client) for session, client in asked]
-    for (session, _), commit in zip(asked, commits, strict=True):
-        commit.add_done_callback(lambda _, session=session: answered.append(session))
-    await asyncio.gather(*commits)
+
+    async def ask(session: str, client: str) -> None:
+        await group_commit.commit(change(session), client)
+        answered.append(session)
+
+    await asyncio.gather(*(ask(session, client) for session, client in asked))
     assert sorted(answered[:4]) == ["a0", "a1", "a2", "b"]
 
 
