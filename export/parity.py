@@ -101,7 +101,7 @@ class Difference:
 
     Attributes:
         implementation: its name, and how it ran.
-        labels: number of streams with another class.
+        labels: number of streams with another class. Of a step, these may be streams in which two are equally likely.
         spikes: number of hidden spikes that differ.
         readout: largest difference of the readout.
         state: largest difference of the state after a stream, if the reference tells it.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from service.contract.artifact import GOLDEN, Artifact
 
@@ -31,11 +32,12 @@ def read_confusion(artifact: Artifact) -> NDArray[np.int64] | None:
     return found if is_sound else None
 
 
-def confusion_table(counts: NDArray[np.int64], labels: Sequence[str]) -> Table:
+def confusion_table(counts: NDArray[np.int64], labels: Sequence[str]) -> Table | Text:
     """Show the most frequent confusions in a terminal."""
     wrong = counts - np.diag(np.diag(counts))
-    title = "confusions" if wrong.any() else "no confusions"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_header=bool(wrong.any()))
+    if not wrong.any():
+        return Text("no confusions")  # a table without rows would fill the line with blanks
+    table = Table(title="confusions", title_justify="left", box=SIMPLE_HEAD, padding=0)
     for heading in ("label", "answered as", "times"):
         table.add_column(heading, justify="right" if heading == "times" else "left")
     for index in np.argsort(-wrong, axis=None, kind="stable")[:MOST_SHOWN]:

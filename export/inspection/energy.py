@@ -140,8 +140,8 @@ def energy_table(energy: Energy) -> Table:
     """Make a table for a terminal."""
     conditions = f"{escape(energy.conditions)}\nState bytes are read and written: about twice a session's state."
     table = Table(
-        title="operations of a step", title_justify="left", caption=conditions, caption_justify="left",
-        box=SIMPLE_HEAD, padding=0,  # fits into 80 columns
+        title="operations of a step, and bytes that it reads and writes", title_justify="left",
+        caption=conditions, caption_justify="left", box=SIMPLE_HEAD, padding=0,  # fits into 80 columns
     )  # fmt: skip
     table.add_column("network", no_wrap=True)
     for heading in COLUMNS:

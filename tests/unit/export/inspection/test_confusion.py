@@ -62,6 +62,13 @@ def test_an_export_without_labels_counts_nothing(tmp_path: Path) -> None:
     assert "answered as" not in shown(tmp_path / "tiny/1")
 
 
+def test_of_a_network_that_is_always_right_inspect_says_only_that(tmp_path: Path) -> None:
+    network = exported(tmp_path / "any/tiny/1", LABELS, None)
+    answers = run_torch(network.compile("exact"), STREAMS).probabilities.argmax(-1)
+    exported(tmp_path / "right/tiny/1", LABELS, torch.from_numpy(answers))
+    assert shown(tmp_path / "right/tiny/1").endswith("\nno confusions\n")
+
+
 def test_of_many_labels_the_most_frequent_confusions_are_listed(tmp_path: Path) -> None:
     exported(tmp_path / "tiny/1", tuple(f"word {index}" for index in range(20)), torch.arange(40) % 20)
     counts = np.array(json.loads(shown(tmp_path / "tiny/1", "--json"))["confusion"])
