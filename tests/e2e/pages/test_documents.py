@@ -1,6 +1,6 @@
 """Every command of a block ``sh`` and every Python block of the pages runs as written, but for ports and folders.
 
-A block ``shell`` is not run: the comment above it says why.
+A block ``shell``, and a block ``python`` under a comment ``not run``, is not run: the comment says why.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def read(page: Path, reader: PageReader, monkeypatch: pytest.MonkeyPatch) -> str
     for block in blocks(page, ANSWERS if page == OWN_NETWORKS else ()):
         if block.language == "sh":
             printed.append(reader.type(block.code))
-        elif block.language == "python":
+        elif block.language == "python" and block.is_run:
             reader.python(block.code, name_of(page))
     return "".join(printed)
 

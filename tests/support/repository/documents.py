@@ -43,7 +43,7 @@ ANSWERS = {
     "Examples": "second half",
 }
 
-_FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^(<!-- not run: \S.* -->\n\n)?```(\S*)\n((?s:.*?))^```$", re.MULTILINE)
 _INDENTED = re.compile(r"(?<=\n\n) {4}[^\n]+(?:\n {4}[^\n]+)*")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -55,10 +55,12 @@ class Block:
     Attributes:
         language: as the fence names it, empty where it names none.
         code: the lines between the fences.
+        is_run: whether tests run it; if they do not, a comment above it says why.
     """
 
     language: str
     code: str
+    is_run: bool
 
 
 def typed(script: str, folder: Path, **environment: str) -> str:
@@ -98,7 +100,7 @@ def blocks(page: Path, leave_out: Iterable[str] = ()) -> list[Block]:
     text = page.read_text()
     for heading in leave_out:
         text = text.replace(sections(page)[heading], "")
-    return [Block(language, code) for language, code in _FENCE.findall(text)]
+    return [Block(language, code, not comment) for comment, language, code in _FENCE.findall(text)]
 
 
 def prose(page: Path) -> str:
