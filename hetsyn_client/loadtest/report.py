@@ -78,7 +78,8 @@ def notes(m: Measurement) -> list[str]:
     if m.is_generator_late or m.generator_cpu_share > BUSY_SHARE:
         sentences.append(
             f"the load generator was busy or late itself (CPU {m.generator_cpu_share:.0%}, chunks sent up to "
-            f"{m.generator_late_ms:.1f} ms late, p99): give it a machine of its own"
+            f"{m.generator_late_ms:.1f} ms late, p99): wait until other programs leave the processors, or give it a "
+            "machine of its own"
         )
     if m.sessions_left:
         sentences.append(f"{m.sessions_left:,} sessions may be left on the server; it drops them when idle")
