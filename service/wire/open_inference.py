@@ -132,6 +132,7 @@ KINDS = {name: _kind_of(hint) for name, hint in get_type_hints(Classified).items
     "total_steps": OutputKind("INT64", 0)
 }
 """The outputs: all that the network says of an input, and how far the session is."""
+NOT_OF_TRACE, OF_TRACE_ALONE = ("label", "probabilities"), ("readout",)  # members that only one kind of reply has
 
 
 def input_of(manifest: Manifest) -> tuple[str, str, list[int]]:
@@ -145,7 +146,7 @@ def input_of(manifest: Manifest) -> tuple[str, str, list[int]]:
 
 def outputs_of(manifest: Manifest) -> list[tuple[str, str, list[int]]]:
     """Return name, datatype and shape of a model's outputs: the classification at the chunk's end, or a row a step."""
-    unsaid = ("label", "probabilities") if manifest.decision.rule == "trace" else ("readout",)
+    unsaid = NOT_OF_TRACE if manifest.decision.rule == "trace" else OF_TRACE_ALONE
     lengths = {0: [1], 1: [manifest.outputs], 2: [-1, manifest.outputs]}
     return [(name, kind.datatype, lengths[kind.dimensions]) for name, kind in KINDS.items() if name not in unsaid]
 
@@ -239,7 +240,7 @@ def output_tensors(reply: Reply, wanted: Collection[str]) -> list[OutputTensor]:
         wanted: names of the outputs; empty for all.
     """
     members = cast(dict[str, Any], reply)
-    unsaid = ("label", "probabilities") if "readout" in reply else ("readout",)  # members of the other kind of reply
+    unsaid = NOT_OF_TRACE if "readout" in reply else OF_TRACE_ALONE
     return [
         OutputTensor(name, kind.datatype, *kind.flat(members.get(name)))
         for name, kind in KINDS.items()
