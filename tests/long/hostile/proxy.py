@@ -11,9 +11,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 from tests.long.hostile.case import Skipped
-from tests.long.hostile.stage import POLL_S, READY_TIMEOUT_S, Stage, free_port
+from tests.long.hostile.stage import POLL_S, READY_TIMEOUT_S, Stage
 from tests.long.hostile.wire import Client
-from tests.support.servers.server_process import ServerError
+from tests.support.servers.server_process import ServerError, free_port
 from tests.support.tools import NO_HAPROXY
 
 PROGRAM = "haproxy"

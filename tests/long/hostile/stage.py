@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,28 +16,15 @@ from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 
-from tests.long.hostile.wire import HOST, Client
+from tests.long.hostile.wire import Client
 from tests.support.servers import changed_server
-from tests.support.servers.server_process import CLOCK_TICKS, ServerError
+from tests.support.servers.server_process import CLOCK_TICKS, ServerError, free_port
 
 READY_TIMEOUT_S = 40.0
 POLL_S = 0.02
 SLOW = {"HETSYN_OPERATORS": "off"}  # of a server: 20,000 steps of shd-size take it seconds
 ADDRESS_SPACE_BYTES = 12 << 30  # no attack takes the machine
 MEBIBYTE = 1024 * 1024
-PORTS = range(20_000, 32_000)  # below those that systems give to connections, of which attacks make thousands
-
-
-def free_port() -> int:
-    """A port that no program uses, and that no connection takes before a server does."""
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        return port
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from hetsyn_client.events import MEDIA_TYPE as EVENTS
 from tests.long.hostile.case import Case, Figure, Skipped, at_most, exactly
-from tests.long.hostile.stage import MEBIBYTE, Stage, free_port
+from tests.long.hostile.stage import MEBIBYTE, Stage
 from tests.long.hostile.wire import JSON, SESSION_RECORD, Client, Prober, Raw, events, request, statuses
+from tests.support.servers.server_process import free_port
 from tests.support.stores.valkey import BINARY, MISSING, ValkeyServer
 
 SESSIONS, QUICK_SESSIONS = 700, 100

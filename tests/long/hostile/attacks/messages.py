@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tests.long.hostile.case import Case, Figure, Skipped, at_most, exactly
-from tests.long.hostile.stage import AttackedServer, Stage, free_port
+from tests.long.hostile.stage import AttackedServer, Stage
 from tests.long.hostile.wire import HOST, Prober
+from tests.support.servers.server_process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.long.hostile.case import Case, Figure, Skipped, at_most, exactly
-from tests.long.hostile.stage import READY_TIMEOUT_S, AttackedServer, Stage, free_port
+from tests.long.hostile.stage import READY_TIMEOUT_S, AttackedServer, Stage
 from tests.long.hostile.wire import Client
+from tests.support.servers.server_process import free_port
 from tests.support.stores.valkey import BINARY, MISSING, ValkeyServer
 
 SWEEP = "--set=sweep_interval_s=1"
