@@ -40,7 +40,7 @@ class PlannedChunk(NamedTuple):
     Attributes:
         session: the session before the chunk.
         seq: number of the chunk.
-        work: of the engine.
+        work: what the engine has to do for the chunk.
     """
 
     session: Session
