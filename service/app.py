@@ -67,17 +67,8 @@ class Server:
     """The parts of a server. Used from one event loop.
 
     Attributes:
-        counters: all counts.
-        admission: permits of requests.
-        uploads: bodies that are being read.
         many: shared by all WebSockets.
         door: shared by all requests over HTTP with a chunk.
-        batcher: computes chunks.
-        ingress: applies chunks.
-        transfer: exports and imports sessions.
-        carried: sessions that the clients carry.
-        open_inference: the Open Inference Protocol.
-        grpc: the gRPC port; None without.
         access_keys: None lets everybody in.
     """
 

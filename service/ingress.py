@@ -55,7 +55,6 @@ class Source(NamedTuple):
 
     Attributes:
         request: its name in the log.
-        transport: for the metrics.
         client: its limits count.
         caller: owns the session. A stream's query already names the owner.
         decoding: a lock for the decoding of its chunks, so that a small one does not overtake a large one.
@@ -72,7 +71,6 @@ class PackedEvents(NamedTuple):
     """Packed events, which are decoded together with those of other chunks.
 
     Attributes:
-        content: the bytes.
         request: makes the request of the chunk and its digest; the chunk does not end its session.
     """
 
@@ -85,11 +83,9 @@ class Encoded:
     """The bytes of a chunk.
 
     Attributes:
-        size: number of bytes.
         decode: makes the request of them; on a thread if they are many, or if it raises ``TakesLong``. Deleted when it
             is done, so that the bytes take no memory while the chunk waits for its turn.
         upload: counts their memory; None if they are few, or count elsewhere.
-        events: the bytes, if they are packed events.
         decoded: the chunk and its digest, where it was decoded together with others.
     """
 
@@ -108,7 +104,6 @@ class Arrival(Applying):
 
     Args:
         told: called once with its answer, or with the reason why it was not applied; not if it is dropped before.
-        context: has its request's context.
         came_s: when it was complete, in seconds of ``time.perf_counter``.
     """
 
@@ -181,7 +176,6 @@ class Arrival(Applying):
         return False
 
     async def _decode(self) -> None:
-        """Decode a large input."""
         try:
             if self.source.decoding is None:
                 request = await self._ingress.decode_slowly(self)
@@ -253,7 +247,6 @@ class Together:
         return [result for result in self._results if result is not None]
 
     def answered(self, index: int, result: Answer | Exception) -> None:
-        """Take the result of a chunk."""
         self._results[index] = result
         self._left -= 1
         if not self._left and not self._done.done():
@@ -264,7 +257,6 @@ class Frame:
     """Decoded chunks that came together; at most ``AT_A_TIME`` run at a time.
 
     Args:
-        permit: shared by all.
         queue_timeout_s: time limit for the beginning of each.
     """
 
@@ -346,9 +338,6 @@ class Ingress:
     Args:
         registry: applies the chunks of sessions that the server stores.
         carried: applies the chunks of sessions that the client carries.
-        admission: permits for requests in flight.
-        uploads: bytes of requests.
-        counters: count refusals.
         longest_step_s: longest step of all models.
     """
 
@@ -381,11 +370,7 @@ class Ingress:
         return Upload(self._uploads, client)
 
     async def apply(self, chunks: Sequence[Arrived]) -> list[Outcome]:
-        """Apply chunks, each to its session. Those of one session are applied in this order.
-
-        Returns:
-            The answer to each, or its refusal.
-        """
+        """Apply chunks. Returns the answer to each, or its refusal. Those of one session are applied in this order."""
         together = Together(len(chunks))
         arrivals = [
             self.begin(source, encoded, partial(together.answered, index))
@@ -431,11 +416,7 @@ class Ingress:
         return outcomes
 
     def begin(self, source: Source, encoded: Encoded, told: Told, context: HasContext | None = None) -> Arrival:
-        """Apply a chunk in the next round but one of the event loop, together with those that have come until then.
-
-        Args:
-            context: has the request's context; by default the current one.
-        """
+        """Apply a chunk in the next round but one of the event loop, together with those that have come until then."""
         if not self._arrived:
             self._came_s = time.perf_counter()
             loop = asyncio.get_running_loop()
@@ -458,10 +439,6 @@ class Ingress:
     async def permit(self, client: str, transport: Transport = "stream") -> AsyncIterator[Permit]:
         """Wait for a permit for work of a stream, and hold it, as a context manager.
 
-        Args:
-            client: its limits count.
-            transport: for the metrics.
-
         Raises:
             Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
         """
@@ -479,7 +456,6 @@ class Ingress:
         """Count and report an error of a chunk or of any other request.
 
         Args:
-            error: an unexpected one is a defect.
             request: its name in the log.
             session: its id in the log; empty for none.
         """

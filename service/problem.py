@@ -34,11 +34,7 @@ class Error(TypedDict):
 
 
 class Problem(NamedTuple):
-    """A problem for a client. Other attributes are those of ``HetsynError``.
-
-    Attributes:
-        detail: a sentence that says what to do.
-    """
+    """A problem for a client. ``detail`` says what to do. Other attributes are those of ``HetsynError``."""
 
     status: int
     slug: str
@@ -128,5 +124,5 @@ def _log_refusal(error: HetsynError) -> None:
 
 
 def shortened(detail: str) -> str:
-    """Leave out the middle of a long detail, which repeats a part of the request, such as an id."""
+    """Leave out the middle of a long detail: it repeats what a client sent."""
     return detail if len(detail) <= 2 * LONGEST_PART else f"{detail[:LONGEST_PART]} ... {detail[-LONGEST_PART:]}"

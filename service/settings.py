@@ -26,8 +26,6 @@ class Option:
     Attributes:
         help: one sentence.
         name: the option's name, if it differs from the field's.
-        low: least value of a number.
-        high: largest value of a number.
         environment: variable with the value if the option is not given.
         is_usual: ``--help`` shows it; ``--help-all`` shows all.
         is_size: the value is bytes, which may be written as 384MiB.
@@ -213,11 +211,6 @@ class Settings(_Checked):
         watch_s: time between two checks of the folder of models for changes; 0 never checks it.
         load_timeout_s: time for reading, loading and testing one version; slower ones are not served.
         max_model_bytes: a version's files and one stream's state together; larger ones are not served.
-        limits: the most that the server accepts.
-        retention: how long sessions live.
-        batching: how chunks are computed.
-        store: where sessions are stored.
-        access: who may use the server.
     """
 
     models: Path = option(
@@ -279,7 +272,7 @@ def is_origin(text: str) -> bool:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError:  # such as http://[, or a port above 65535
+    except ValueError:  # http://[ raises it, and a port above 65535
         return False
     if parts.scheme not in USUAL_PORTS or port == USUAL_PORTS[parts.scheme] or not parts.hostname:
         return False

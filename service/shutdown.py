@@ -33,10 +33,9 @@ CLOSING_S = 2.0  # time for clients to read their responses
 
 
 class GracefulServer(uvicorn.Server):
-    """uvicorn's server, with the shutdown described above.
+    """uvicorn's server, with the shutdown of this module.
 
     Args:
-        admission: the permits of requests.
         drain_s: time to go on serving while unready.
         finish_s: time to finish the requests in flight after the server admits no more.
         refuse: called to refuse the chunks that are not finished then.

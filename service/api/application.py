@@ -70,16 +70,6 @@ def create_application(
     """Build the HTTP interface of a server.
 
     Args:
-        ingress: applies chunks.
-        transfer: exports and imports the sessions that the server stores.
-        admission: permits for requests in flight.
-        uploads: bodies of requests.
-        connections: for ``/metrics``.
-        streams: for the pages about WebSockets.
-        batcher: for ``/metrics``.
-        counters: for ``/metrics``.
-        operator: the operator's state, for ``/metrics`` and ``/models``.
-        open_inference: answers below ``/v2``.
         lifespan: entered when the application starts, left when it stops.
         cors_origins: origins of pages that may send requests.
         keys: None lets everybody in.

@@ -21,9 +21,7 @@ class ApplicationRequest(RequestResponseCycle):
     """One such request; a connection uses it like an ``Exchange``.
 
     Args:
-        app: the application.
         scope: the part of the ASGI scope that all requests of the connection share.
-        flow: the connection's flow control.
         more: headers of the response.
         responded: called after the response.
     """
@@ -69,11 +67,9 @@ class ApplicationRequest(RequestResponseCycle):
 
     @property
     def client(self) -> str:
-        """Return the sender: its key, or its address."""
         return client_of(self.scope["client"])
 
     def take(self, part: bytes) -> None:
-        """Take a part of the body."""
         self.body += part
         if len(self.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()

@@ -34,7 +34,7 @@ from service.api.streaming.stream_connection import StreamConnection
 from service.api.unread import Unread
 
 HIGH_WATER_BYTES = 16 * 1024  # bytes beyond it that the system does not take yet count as unread
-# A body may come in chunks of one byte. After so many of them, at most so many bytes further on, others have their turn
+# limits of a round of the event loop for one connection: parts of bodies, of one byte or more, and bytes
 ROUND_PARTS, ROUND_BYTES = 256, 16 * 1024
 LINGER_S = 2.0  # time for a client to notice a half-close before it is disconnected
 
@@ -52,7 +52,6 @@ class Connection(asyncio.Protocol):
     disconnected (RFC 9112, section 9.3.2, allows it).
 
     Args:
-        connections: all connections of the server.
         many: shared by the connections that become WebSockets.
         config, server_state, app_state, _loop: uvicorn's.
     """
@@ -90,16 +89,10 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_working(self) -> bool:
-        """Return whether a request has no response yet."""
         return self._work is not None
 
     def end(self, reason: str, refusal: Response | None = None) -> None:
-        """End the connection, at once if there is no refusal.
-
-        Args:
-            reason: label of the metric.
-            refusal: sent first.
-        """
+        """End the connection, after the refusal if there is one. ``reason`` is the label of the metric."""
         self._is_over = True
         if not self.transport.is_closing() or self.transport.get_write_buffer_size():
             self._connections.counters.connections_ended[reason] += 1
@@ -189,11 +182,7 @@ class Connection(asyncio.Protocol):
             self.data_received(data)
 
     def _parse(self, data: bytes) -> None:
-        """Parse bytes, or refuse them.
-
-        Raises:
-            Taken: the connection is a WebSocket now.
-        """
+        """Parse bytes, or refuse them."""
         if self._is_over:
             return
         self._header_bytes += len(data)

@@ -38,8 +38,6 @@ class Plan(Protocol):
 
     Attributes:
         request: its name in the log.
-        transport: its chunk's transport, for the metrics.
-        max_bytes: longest body.
         advice: what to do about a longer body.
     """
 
@@ -62,8 +60,6 @@ class Door:
     """The part that all exchanges of a server share.
 
     Args:
-        ingress: applies chunks.
-        counters: count abandoned chunks.
         keys: None lets everybody in.
         planners: the planners of fixed paths.
         find: finds the planner of any other path, or none.
@@ -105,11 +101,7 @@ class Door:
         return headers
 
     def lines(self, head: Head, defaults: Sequence[Field]) -> bytes:
-        """Make the header lines of the response to a request.
-
-        Args:
-            defaults: headers that all responses have.
-        """
+        """Make the header lines of the response to a request. ``defaults`` are the headers that all responses have."""
         if defaults is not self._defaults:
             self._defaults, self._default_lines = defaults, lines_of(defaults)
         if b"x-request-id" in head.fields or b"origin" in head.fields:
@@ -173,7 +165,6 @@ class Exchange:
         return RequestContext(self.head.headers).context()
 
     def take(self, part: bytes) -> None:
-        """Take a part of the body."""
         if self._error is not None or self._plan is None:
             return
         if not self._body:

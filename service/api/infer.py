@@ -33,11 +33,7 @@ JSON_REPLY, FRAME_REPLY = (b"content-type: %b\r\n" % kind.encode() for kind in (
 
 
 class InferPlan:
-    """The ``Plan`` of a request for ``/infer``.
-
-    Raises:
-        HetsynError: it is refused.
-    """
+    """The ``Plan`` of a request for ``/infer``."""
 
     request = f"POST {PATH}"
     transport: Transport = "http"

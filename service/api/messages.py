@@ -35,7 +35,6 @@ class Head(NamedTuple):
         path: decoded ``raw_path``.
         headers: with names in lower case.
         fields: the last header of each name.
-        client: its sender.
         expects: the client waits for 100 before it sends the body.
         keep_alive: the connection stays after the response.
     """
@@ -63,29 +62,22 @@ class Receiver(Protocol):
     headers: list[tuple[bytes, bytes]]
 
     def takes_offer(self, rest: bytes) -> bool:
-        """Return whether the connection accepts the offer of a request with complete headers.
-
-        Args:
-            rest: the bytes after the headers.
-        """
+        """Return whether the connection accepts the offer of a request. ``rest`` are the bytes after its headers."""
 
 
 class RequestParser:
     """Ignores offers of other protocols, as RFC 9110 (section 7.8) allows, except those that its receiver accepts.
 
-    Some clients offer HTTP/2 in their first request (the header ``Upgrade: h2c``). httptools takes the body of such a
-    request for the other protocol: it would be lost, or parsed as the next request. So the request is parsed again
-    without its offer. Until then ``should_upgrade`` is true, and the callbacks for complete headers and complete
-    requests should do nothing.
+    Some clients offer HTTP/2 in their first request (the header ``Upgrade: h2c``). httptools takes their body for
+    the other protocol: it would be lost, or parsed as the next request. So the request is parsed again without its
+    offer. Until then ``should_upgrade`` is true, and the callbacks for complete headers and complete requests should
+    do nothing.
 
     An offer is accepted only with complete headers and without a body. This parser must not get the bytes that follow:
     they would be read as requests.
 
     Args:
         receiver: has the callbacks of ``httptools.HttpRequestParser``.
-
-    Attributes:
-        should_upgrade, get_method, get_http_version, should_keep_alive: httptools'.
     """
 
     def __init__(self, receiver: Receiver) -> None:
@@ -153,23 +145,16 @@ VERSION = _refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this version of HTTP 
 
 
 def to_bytes(refusal: Response, headers: Iterable[Field]) -> bytes:
-    """Write a refusal of bytes that are no request.
-
-    Args:
-        headers: further headers.
-    """
+    """Write a refusal of bytes that are no request, with further headers."""
     return response_bytes(refusal.status_code, lines_of((*headers, *refusal.raw_headers)), bytes(refusal.body))
 
 
 def of_head(
     version: str, url: bytes, headers: Sequence[Field], fields: Mapping[bytes, bytes], received_bytes: int
 ) -> Response | None:
-    """Check the head of a request. Returns its refusal; None if it is accepted.
+    """Check the head of a request (``Head``). Returns its refusal; None if it is accepted.
 
     Args:
-        version: HTTP's, as the parser has it.
-        headers: all headers, with names in lower case.
-        fields: the last header of each name.
         received_bytes: bytes in which the head came; some may belong to the body, or to the next request.
     """
     if version not in ("1.0", "1.1"):
@@ -200,11 +185,7 @@ def _count(headers: Sequence[Field], of: bytes) -> int:
 
 
 def response_bytes(status: int, lines: bytes, body: bytes) -> bytes:
-    """Write a response.
-
-    Args:
-        lines: its headers (``lines_of``).
-    """
+    """Write a response. ``lines`` are its headers (``lines_of``)."""
     return b"%b%b\r\n%b" % (STATUS_LINES[status], lines, body)
 
 

@@ -41,7 +41,6 @@ class OpenInferenceEndpoint:
     """An ASGI application for the paths that begin with ``PREFIX``, without inferences.
 
     Args:
-        service: answers the requests.
         ingress: reads bodies, and counts refusals.
         rest: has ``/health/ready``.
     """
@@ -124,14 +123,7 @@ class OpenInferenceEndpoint:
 
 
 class InferencePlan:
-    """The ``Plan`` of a request for an inference.
-
-    Args:
-        version: None takes the newest.
-
-    Raises:
-        UnsupportedInput: it is refused.
-    """
+    """The ``Plan`` of a request for an inference."""
 
     transport: Transport = "v2"
     advice = SHORTER

@@ -32,11 +32,7 @@ def of_http(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 
 
 def documented(problems: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    """Describe the problems of an OpenAPI operation.
-
-    Args:
-        problems: description of each status.
-    """
+    """Describe the problems of an OpenAPI operation, by the description of each status."""
     return {status: {"description": text, "content": {MEDIA_TYPE: {}}} for status, text in problems.items()}
 
 
@@ -44,9 +40,7 @@ def install(app: FastAPI, refused: Callable[[Exception, str], Problem], counters
     """Make the application reply to every error with a problem, FastAPI's own and unexpected ones included.
 
     Args:
-        app: an application without error handlers.
         refused: counts and reports an error of a request.
-        counters: count the framework's refusals.
     """
 
     @app.exception_handler(HTTPException)
@@ -83,7 +77,6 @@ def _nearest(app: FastAPI, scope: Scope) -> str:
 
 
 def _methods_of_path(app: FastAPI, scope: Scope) -> list[str]:
-    """List the methods that the application takes at a request's path."""
     return [
         method
         for method in HTTPMethod

@@ -20,7 +20,6 @@ class TlsHandshake(asyncio.Protocol):
     """A connection until its handshake is done: it waits for its client, as one that waits for headers.
 
     Args:
-        connections: all connections of the server.
         context: has the certificate.
         follow: makes the connection that follows.
     """
@@ -57,11 +56,7 @@ class TlsHandshake(asyncio.Protocol):
         self._leave()
 
     def end(self, reason: str) -> None:
-        """End the connection.
-
-        Args:
-            reason: label of the metric.
-        """
+        """End the connection. ``reason`` is the label of the metric."""
         self._connections.counters.connections_ended[reason] += 1
         self.transport.abort()
 

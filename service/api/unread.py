@@ -15,11 +15,7 @@ SEND_BUFFER_BYTES = 128 * 1024  # Linux doubles it
 
 
 class Unread:
-    """The answers that one client does not read. They count as bytes held for it.
-
-    Args:
-        transport: the connection's transport.
-    """
+    """The answers that one client does not read. They count as bytes held for it."""
 
     def __init__(self, connections: Connections, transport: asyncio.Transport) -> None:
         self._connections = connections
@@ -32,11 +28,7 @@ class Unread:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
     def begin(self, client: str) -> None:
-        """Begin to wait for the client to read; end the connection if there is no room for its unread bytes.
-
-        Args:
-            client: the connection's client (``budget.client_of``).
-        """
+        """Begin to wait for the client to read; end the connection if there is no room for its unread bytes."""
         if self._held is not None:
             return
         count = self._transport.get_write_buffer_size() + 2 * SEND_BUFFER_BYTES

@@ -1,5 +1,6 @@
-"""A model in this process, for ``hetsyn run``: the engine, the rules of a session and the protocol of ``WS /stream``,
-without a server around them. So its frames are those that a server sends, bit for bit.
+"""Runs a model in this process, for ``hetsyn run``, by a server's engine, sessions and protocol of ``WS /stream``.
+
+So its frames are those that a server sends, bit for bit.
 """
 
 from __future__ import annotations
@@ -74,9 +75,7 @@ class _InProcessAnswers:
     """A session as ``Answers``: each chunk is answered before ``send_bytes`` returns.
 
     Args:
-        advance: applies chunks.
         runner: of the coroutines of ``advance``, which wait for nothing.
-        endpointing: whether utterances are found.
     """
 
     def __init__(self, advance: Advance, query: StreamQuery, runner: asyncio.Runner, *, endpointing: bool) -> None:

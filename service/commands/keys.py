@@ -42,7 +42,6 @@ RemovedOption = Annotated[str | None, typer.Option(hidden=True)]
 
 
 def _scope(text: str) -> Scope:
-    """Parse a scope."""
     try:
         return Scope(text)
     except ValueError:

@@ -152,11 +152,7 @@ def _page(settings: Settings) -> str:
 
 
 def page_address(host: str, port: int) -> str:
-    """Return the address at which a browser of this machine finds the page.
-
-    Args:
-        host: address that the server listens on.
-    """
+    """Return the address at which a browser of this machine finds the page of a server that listens on ``host``."""
     if host in ANY_ADDRESS:
         host = "localhost"  # browsers give a page of localhost the microphone
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

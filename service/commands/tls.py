@@ -10,11 +10,7 @@ from service.keys.files import CertificateFiles
 
 
 class Certificate:
-    """A certificate chain and its private key.
-
-    Args:
-        chain: file in PEM.
-        key: file in PEM, without a password.
+    """A certificate chain and its private key, in PEM, without a password.
 
     Attributes:
         context: the TLS context; after a change of the files, new handshakes use them.

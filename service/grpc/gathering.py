@@ -10,7 +10,7 @@ import asyncio
 import time
 from types import TracebackType
 
-GAP_S = 2e-3  # without a new call for so long, none is expected. uvloop's timers count milliseconds
+GAP_S = 2e-3  # after this time without a new call, none is expected. uvloop's timers count milliseconds
 MOST_S = 16e-3  # a chunk waits no longer
 BATCHES = 16  # the number of expected calls is the highest of the last 16 batches
 
@@ -34,7 +34,6 @@ class Gathering:
         self._long = 0  # calls of earlier batches that have not ended
 
     def call(self) -> GatheredCall:
-        """Make the context manager of a call."""
         return GatheredCall(self)
 
     def begin(self) -> None:
@@ -99,11 +98,7 @@ class Gathering:
 
 
 class GatheredCall:
-    """One call, as a context manager.
-
-    Attributes:
-        has_gone_on: it has waited for others.
-    """
+    """One call, as a context manager. ``has_gone_on``: it has waited for others."""
 
     __slots__ = ("_gathering", "has_gone_on")
 
@@ -121,5 +116,4 @@ class GatheredCall:
         self._gathering.end(self)
 
     async def others(self) -> None:
-        """Wait for others; those that came first go on first."""
         await self._gathering.others(self)

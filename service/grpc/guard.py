@@ -24,11 +24,7 @@ CALLER: ContextVar[Caller] = ContextVar("CALLER", default=ANYBODY)
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Asks for a key before all other interceptors.
-
-    Args:
-        counters: counts refused calls.
-    """
+    """Asks for a key before all other interceptors."""
 
     def __init__(self, keys: Keys, counters: Counters) -> None:
         self._keys = keys

@@ -119,11 +119,7 @@ def message_of(reply: ModelReply, is_final: bool) -> Any:
 
 
 def _contents(where: str, tensor: Any, is_raw: bool) -> Sequence[Any] | None:
-    """Return the typed contents of an input; None if its data are raw.
-
-    Raises:
-        InputError: it has both, or contents of another datatype.
-    """
+    """Return the typed contents of an input; None if its data are raw."""
     wanted = None if is_raw else CONTENTS.get(tensor.datatype, "bytes_contents")
     for field, _ in tensor.contents.ListFields():
         if field.name != wanted:

@@ -45,12 +45,6 @@ class GrpcServer:
     Args:
         address: host and port to listen on; port 0 takes a free one.
         certificate: files of its chain and its private key; None speaks without TLS.
-        service: answers the calls.
-        ingress: applies chunks.
-        admission: says whether the server is ready.
-        uploads: bounds the bytes of messages that are being read.
-        counters: count refused chunks.
-        limits: of messages and streams.
         keys: None lets everybody in.
 
     Attributes:
@@ -175,11 +169,7 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             self._open_calls.give(client)
 
     async def _read(self, context: Any, most_s: float | None) -> Any:
-        """Read the message of a call.
-
-        Args:
-            most_s: time limit; None: that of a body.
-        """
+        """Read the message of a call within ``most_s``; None: the time limit of a body."""
         with Upload(self._uploads, client_of(context)) as upload:
             try:
                 async with asyncio.timeout(most_s), upload.under_way():

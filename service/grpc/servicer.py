@@ -74,9 +74,6 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
     """The methods of ``GRPCInferenceService``.
 
     Args:
-        service: answers the calls.
-        ingress: applies chunks.
-        admission: says whether the server is ready.
         idle_timeout_s: limit for a stream without a message, and for an answer that its client does not read.
         keys: None lets everybody in.
     """
@@ -175,11 +172,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             await context.abort(*refusal(refusals[0]))
 
     async def _infer(self, message: Any, client: str, decoding: asyncio.Lock | None = None) -> Any:
-        """Answer a message, with a ``Problem`` if it is refused.
-
-        Args:
-            message: a ``ModelInferRequest``.
-        """
+        """Answer a ``ModelInferRequest``, with a ``Problem`` if it is refused."""
         call = ModelCall(self._service, message.model_name, message.model_version)
         try:
             check_counts(message)

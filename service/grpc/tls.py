@@ -14,10 +14,6 @@ from service.keys.files import CertificateFiles
 def credentials_of(chain: Path, key: Path) -> Any:
     """Make a port's credentials. Each handshake checks whether the files have changed, on a thread of the library.
 
-    Args:
-        chain: file of the certificate chain, PEM.
-        key: file of its private key, PEM, without a password.
-
     Raises:
         HetsynError: the files cannot be used.
     """

@@ -14,11 +14,7 @@ class Opening(NamedTuple):
     """The state of a session when a stream begins it or goes on with it.
 
     Attributes:
-        session: its id.
-        model: the model that it runs on.
-        next_seq: number of the next chunk.
         total_steps: network steps so far.
-        step_s: length of a step.
         resumed: the session existed before this stream.
         expires_at: when it is too old, in seconds since 1970; None for never.
         has_endpointing: the server finds its utterances.

@@ -112,7 +112,6 @@ class Machine(ABC, Generic[W]):
         """Return what a work counts in ``max_inflight`` and ``max_bytes``."""
 
     def _add(self, work: W) -> Sequence[Send | SendBinary | Close | W]:
-        """Queue a work."""
         inflight, size = self._size(work)
         self._inflight += inflight
         self._bytes += size

@@ -39,11 +39,7 @@ MAX_FRAMES = 64
 
 
 class RowsWork(NamedTuple):
-    """Open sessions, or apply chunks; answer with ``done``.
-
-    Attributes:
-        size: bytes of the frame.
-    """
+    """Open sessions, or apply chunks; answer with ``done``. ``size`` is that of the frame, in bytes."""
 
     rows: Sessions | Chunks
     size: int
@@ -57,13 +53,7 @@ Action = Send | SendBinary | RowsWork | Close
 
 
 class Offer(NamedTuple):
-    """What all sessions of a connection share.
-
-    Attributes:
-        model: the model that they run on.
-        step_s: length of a step.
-        max_sessions: limit of open sessions.
-    """
+    """What all sessions of a connection share."""
 
     model: str
     version: str
@@ -76,10 +66,7 @@ class ManyStreams(Machine[RowsWork]):
     """One connection.
 
     Args:
-        offer: what the first frame tells the client.
         item_bytes: size of an event, a sample or a row of values.
-        max_inflight: the connection is read only while fewer rows are unanswered.
-        max_bytes: the connection is read only while their frames have fewer bytes.
     """
 
     def __init__(
@@ -95,7 +82,6 @@ class ManyStreams(Machine[RowsWork]):
         return super().reads and len(self._queue) < MAX_FRAMES
 
     def begin(self) -> Sequence[Action]:
-        """Send the first frame."""
         offer = self._offer
         frame: StreamsBegin = {
             "type": "Begin",
@@ -120,12 +106,7 @@ class ManyStreams(Machine[RowsWork]):
         return self._add(work)
 
     def done(self, answer: bytes, applied: int) -> Sequence[Action]:
-        """Answer the current work, after its chunks were stored.
-
-        Args:
-            answer: the frame for the client.
-            applied: number of applied chunks.
-        """
+        """Answer the current work with a frame, after ``applied`` of its chunks were stored."""
         if self._done() is None or self.is_closed:
             return []
         self._applied += applied

@@ -48,10 +48,6 @@ class ManyQuery(NamedTuple):
 def parse_many_query(query: Iterable[tuple[str, str]], caller: Caller = ANYBODY) -> ManyQuery:
     """Parse the query parameters.
 
-    Args:
-        query: names and values.
-        caller: owns the sessions.
-
     Raises:
         InputError: a parameter is unknown, missing, occurs twice, or is wrong.
         UnsupportedInput: frames of chunks have no such encoding.

@@ -68,10 +68,7 @@ class LiveStream(Machine[Work]):
     """One connection's stream of one session.
 
     Args:
-        opening: the session.
         interim: answer each chunk with its result, not with ``Ack``.
-        max_inflight: the stream is read only while fewer works are unfinished.
-        max_bytes: the stream is read only while their chunks have fewer bytes.
     """
 
     def __init__(
@@ -86,7 +83,6 @@ class LiveStream(Machine[Work]):
         self._endpointing: EndpointingChange | None = None  # for the next chunk
 
     def begin(self) -> Sequence[Action]:
-        """Send the first frame."""
         opening = self._opening
         frame: Begin = {
             "type": "Begin",

@@ -19,10 +19,6 @@ class Guard:
 
     Behind it, ``caller_of`` finds the caller of a request, and the request's client is its key: so keys share the
     server's limits, not addresses.
-
-    Args:
-        app: the wrapped application.
-        counters: count refused requests.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, counters: Counters) -> None:

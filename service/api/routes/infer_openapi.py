@@ -1,6 +1,7 @@
 """The OpenAPI description of ``POST /infer``: parameters, body, examples and problems.
 
-FastAPI cannot derive them from a function's signature: connections answer these requests (``api.exchange``)."""
+FastAPI cannot derive them from a function's signature: connections answer these requests (``api.exchange``).
+"""
 
 from __future__ import annotations
 

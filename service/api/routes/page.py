@@ -31,10 +31,7 @@ MEDIA_TYPES.add_type("audio/wav", ".wav")
 
 
 def install(app: FastAPI) -> None:
-    """Add the page to an application. Its files are read once.
-
-    Other paths get FastAPI's 404.
-    """
+    """Add the page to an application. Its files are read once."""
     root = files("service") / "page"
     for path, file in _found(root):
         address = "/" if path == INDEX else f"/page/{path}"

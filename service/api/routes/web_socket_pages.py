@@ -19,7 +19,6 @@ from service.live.query import parse_stream_query
 from service.live.text_frames import FRAMES
 
 ASYNCAPI = Path(__file__).with_name("asyncapi.json")
-"""Both in AsyncAPI 3.0, without the text frames."""
 
 
 @cache

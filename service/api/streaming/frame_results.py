@@ -30,10 +30,6 @@ class FrameResults:
 
     Args:
         outputs: the model's outputs; 0 without probabilities.
-        labels: index of each label.
-
-    Attributes:
-        applied: rows that were applied.
     """
 
     def __init__(self, chunks: Chunks, outputs: int, labels: Mapping[str, int]) -> None:
@@ -47,11 +43,9 @@ class FrameResults:
         self.applied = 0
 
     def is_applied(self, row: int) -> bool:
-        """Return whether a row was applied."""
         return bool(self._status[row] == APPLIED)
 
     def set_all(self, rows: Sequence[int], outcomes: Sequence[Answer | Problem]) -> None:
-        """Store the outcomes of rows."""
         if HAS_BESIDE or not _are_plain(outcomes):
             for row, outcome in zip(rows, outcomes, strict=True):
                 self.set(row, outcome if isinstance(outcome, Problem) else outcome.reply)
@@ -86,7 +80,6 @@ class FrameResults:
             self._more[row] = more
 
     def packed(self) -> bytes:
-        """Pack the frame."""
         chunks = self._chunks
         return pack_results(
             Results(

@@ -33,11 +33,7 @@ PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 
 class Message(NamedTuple):
-    """A client's message.
-
-    Attributes:
-        text: None for a binary message.
-    """
+    """A client's message. ``text`` is None if it is binary."""
 
     text: str | None
     content: bytes
@@ -75,7 +71,6 @@ class FrameReader:
         return self._fragment_bytes + len(self._come)
 
     def feed(self, data: bytes) -> None:
-        """Take received bytes."""
         self._come += data
         self._next = None
 

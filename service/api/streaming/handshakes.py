@@ -46,7 +46,6 @@ class Handshake(NamedTuple):
         key: ``Sec-WebSocket-Key``.
         protocols: offered subprotocols; without the key in the one that has it.
         origin: origin of the page that opens the connection; empty without.
-        host: host that the client has connected to.
         context: the headers that ``observe.context`` reads.
         credential: from ``Authorization``, or from that subprotocol; None if there is none, or more than one.
     """
@@ -62,12 +61,7 @@ class Handshake(NamedTuple):
 
 
 def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field]) -> Handshake | None:
-    """Read the opening handshake of a request; None if it is none.
-
-    Args:
-        version: HTTP's, as the parser has it.
-        headers: all headers, with names in lower case.
-    """
+    """Read the opening handshake of a request; None if it is none. The names of the headers are in lower case."""
     path, _, query = url.partition(b"?")
     if method != b"GET" or version != "1.1" or path not in PATHS or b"#" in url:
         return None
@@ -119,11 +113,7 @@ def query_of(shake: Handshake, cors_origins: Collection[str] = ()) -> list[tuple
 
 
 def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:
-    """Write the answer that makes the connection a WebSocket.
-
-    Args:
-        headers: further headers.
-    """
+    """Write the answer that makes the connection a WebSocket, with further headers."""
     fields = [
         *headers,
         (b"upgrade", b"websocket"),
@@ -137,12 +127,7 @@ def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:
 
 
 def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> bytes:
-    """Write the answer that ends the connection.
-
-    Args:
-        response: a problem.
-        headers: further headers.
-    """
+    """Write the answer that ends the connection: a problem, with further headers."""
     response.headers["Connection"] = "close"
     return messages.to_bytes(response, (*headers, *_ids(shake)))
 
@@ -160,7 +145,7 @@ def _credential(headers: Sequence[bytes], offered: Sequence[str]) -> Credential 
 def _host_of(origin: str) -> str | None:
     try:
         return urlsplit(origin).netloc.lower()
-    except ValueError:  # such as http://[
+    except ValueError:  # http://[ raises it
         return None
 
 

@@ -59,9 +59,6 @@ class Connection(Protocol):
 class HeldSession:
     """A session that a connection streams, under its own handle.
 
-    Args:
-        connection: streams it.
-
     Attributes:
         is_taken: another connection streams it now.
     """
@@ -86,9 +83,6 @@ class HeldSession:
 class ManyStreams:
     """The part that all connections of a server share. Used from one event loop.
 
-    Args:
-        streams: open sessions and apply chunks.
-
     Attributes:
         handles: counts the handles of all connections by client.
     """
@@ -110,7 +104,6 @@ class ConnectionSessions:
     """The sessions of one connection.
 
     Args:
-        connection: owns the sessions.
         client: the connection's client (``budget.client_of``).
     """
 
@@ -162,11 +155,7 @@ class ConnectionSessions:
         return pack_opened(Opened(table[0], table[1], handles, table[2], table[3], more))
 
     async def apply(self, chunks: Chunks) -> tuple[bytes, int]:
-        """Apply chunks, each to its session.
-
-        Returns:
-            The frame of the results, and the number of applied chunks.
-        """
+        """Apply chunks, each to its session. Returns the frame of the results, and the number of applied chunks."""
         came_s = time.perf_counter()
         if len(chunks.content) <= DECODE_IN_LOOP_BYTES:
             decoded = self._decoder.decode(chunks)
@@ -201,12 +190,7 @@ class ConnectionSessions:
     async def _apply(
         self, rows: Sequence[int], requests: Sequence[InferRequest], results: FrameResults, came_s: float
     ) -> None:
-        """Apply chunks.
-
-        Args:
-            rows: the chunks' rows in the frame.
-            came_s: when the frame was complete.
-        """
+        """Apply the chunks of these rows of a frame that was complete at ``came_s``."""
         try:
             outcomes = await self._ingress.apply_frame(self._source, requests, came_s)
         except HetsynError as error:  # there is no room for the frame
@@ -216,11 +200,7 @@ class ConnectionSessions:
         results.set_all(rows, outcomes)
 
     async def _open(self, handle: int, name: str, resume: bool) -> tuple[int, int, int, int] | Problem:
-        """Open a session.
-
-        Returns:
-            The number of its next chunk, its steps, the status and the session's state; or the refusal.
-        """
+        """Open a session. Returns the number of its next chunk, its steps, the status and its state; or the refusal."""
         if self._is_released:  # a task may begin or go on before its cancellation reaches it
             raise asyncio.CancelledError
         try:
@@ -251,12 +231,7 @@ class ConnectionSessions:
         return opening.next_seq, opening.total_steps, APPLIED, BEGUN if opening.resumed else NEW
 
     def _of_no_chunk(self, handle: int, action: int, chunk: Decoded) -> None:
-        """Leave the session of a row.
-
-        Raises:
-            NotFound, SessionTaken: there is none.
-            InputError: the row cannot be used.
-        """
+        """Leave the session of a row, or raise the reason why the row has no chunk to apply."""
         held = self._held.get(handle)
         if held is None:
             raise NotFound(f"handle {handle} has no session on this connection: open one first")

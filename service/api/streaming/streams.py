@@ -42,9 +42,7 @@ class Streams:
     """All streams of a server. Used from one event loop.
 
     Args:
-        ingress: gives permits and applies chunks.
         admission: ends the streams before it stops.
-        counters: count chunks.
         cors_origins: origins of pages that may open streams.
         keys: None lets everybody in.
     """
@@ -72,8 +70,7 @@ class Streams:
         """Open a session for a connection. Another connection that streams it loses it when the opening is certain.
 
         Args:
-            holder: the connection.
-            client: at its other end (``budget.client_of``).
+            client: of the connection (``budget.client_of``).
 
         Raises:
             HetsynError: the session takes no chunk, or not of this kind, or the server has no room.
@@ -93,11 +90,7 @@ class Streams:
         return self._opening(query, session, has_begun)
 
     async def check(self, query: StreamQuery, client: str) -> None:
-        """Check that ``open`` would open a session now. Nothing is opened.
-
-        Raises:
-            HetsynError: it would not; the error says why.
-        """
+        """Raise the error with which ``open`` would refuse a session now. Nothing is opened."""
         self.ingress.check(client)
         async with self.ingress.permit(client) as permit:
             await self._probe(query, permit)
@@ -121,7 +114,7 @@ class Streams:
         return self.ingress.begin(source, encoded, told, context)
 
     async def finalize(self, query: StreamQuery, client: str) -> Sequence[Heard]:
-        """End the utterance of a session. If cancelled, it behaves as ``apply``.
+        """End the utterance of a session. A commit that has begun is finished even if this is cancelled.
 
         Returns:
             The events of its last chunk, with this end last; empty if it has no chunk yet.
@@ -151,11 +144,7 @@ class Streams:
             await holder.drained()
 
     async def _probe(self, query: StreamQuery, permit: Permit) -> tuple[Session, bool]:
-        """Probe a session, as ``SessionRegistry.probe``.
-
-        Raises:
-            NotFound: the session must exist, and does not.
-        """
+        """Probe a session, as ``SessionRegistry.probe``. One to resume must exist."""
         session, has_begun = await self._registry.probe(query.probe(), permit.due_s, permit.client)
         if query.resume and not has_begun:
             raise unknown(query.session)

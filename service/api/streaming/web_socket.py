@@ -47,9 +47,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
     """One WebSocket, for any protocol.
 
     Args:
-        connections: all connections of the server.
         many: shared by its WebSockets.
-        handshake: the client's handshake.
         client: the connection's client (``budget.client_of``).
 
     Attributes:
@@ -98,11 +96,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     @abstractmethod
     async def _opened(self) -> Machine[W]:
-        """Open the client's session or sessions.
-
-        Raises:
-            HetsynError: it is refused.
-        """
+        """Open the client's session or sessions, or raise a ``HetsynError``."""
 
     @abstractmethod
     def _receive(self, content: bytes) -> Sequence[Send | SendBinary | Close | W]:
@@ -110,11 +104,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     @abstractmethod
     async def _done(self, work: W) -> Sequence[Send | SendBinary | Close | W]:
-        """Do a work, and report it to the machine.
-
-        Raises:
-            HetsynError: it was refused, and the connection ends.
-        """
+        """Do a work, and report it to the machine. A ``HetsynError`` refuses it, and ends the connection."""
 
     @abstractmethod
     def _release(self) -> None:
@@ -279,11 +269,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._fail(BadFrame(detail, POLICY))
 
     def _count_partial(self, is_complete: bool) -> None:
-        """Count the bytes of an incomplete message.
-
-        Args:
-            is_complete: another one was completed before it.
-        """
+        """Count the bytes of an incomplete message. ``is_complete``: another one was completed before it."""
         if not self._reader.held_bytes:
             self._partial_s = inf
             return
@@ -295,11 +281,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._fail(error)
 
     def _hold(self, count: int) -> None:
-        """Count the bytes of a large message while it arrives and until it is applied. Small ones do not count.
-
-        Raises:
-            Overloaded: there is no room for them.
-        """
+        """Count the bytes of a large message while it arrives and until it is applied. Small ones do not count."""
         if count > max(self._held_bytes, FREE_BYTES):
             self._budget.bytes.take(self.client, count - self._held_bytes)
             self._held_bytes = count
