@@ -1,7 +1,8 @@
 """The models that new sessions may run on.
 
 A catalog offers the models that its folder had when it was opened, until ``reload`` replaces them all at once. A
-version that is not offered any more is *retired*: it stays in memory while sessions run on it."""
+version that is not offered any more is *retired*: it stays in memory while sessions run on it.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +56,6 @@ class CatalogSnapshot:
         return sum(map(len, self.models.values()))
 
     def by_key(self) -> dict[tuple[str, str], Model]:
-        """Return all versions of all models, by name and version."""
         return {model_key(model): model for versions in self.models.values() for model in versions.values()}
 
     def get(self, name: str | None, version: str | None) -> Model:
@@ -71,11 +71,7 @@ class CatalogSnapshot:
         return versions[version]
 
     def versions(self, name: str) -> Mapping[str, Model]:
-        """Return the versions of a model, from the oldest to the newest.
-
-        Raises:
-            NotFound: there is no such model.
-        """
+        """Return the versions of a model, as ``ModelCatalog.versions``."""
         if name not in self.models:
             raise NotFound(f"no model {name!r}: the server has {listing(self.names)}")
         return self.models[name]
@@ -88,7 +84,6 @@ class ModelCatalog:
 
     Args:
         folder: of artifacts; each one is opened.
-        load: makes a graph for the CPU.
         device: runs the networks; None is the CPU.
         is_empty: offer nothing until ``service.reload`` has read the folder and left out what cannot be used.
         max_model_bytes: limit for a version's files and one stream's state together.

@@ -23,7 +23,7 @@ class GoldenStreams(NamedTuple):
     Attributes:
         inputs: [streams, steps, channels], spikes or values, as the manifest's ``input.kind`` says.
         steps: [streams], the length of each stream.
-        answers: by name, such as ``bank.probabilities``.
+        answers: by name, as ``bank.probabilities``.
     """
 
     inputs: Inputs

@@ -29,8 +29,6 @@ class Model:
     """A model with its graphs in memory. Its folder is not needed any more.
 
     Args:
-        artifact: the model's folder.
-        load: makes a graph for the CPU.
         device: runs the networks; None is the CPU.
 
     Attributes:
@@ -41,7 +39,7 @@ class Model:
         network: the network's graph (``contract.graph_io``).
         encoder_graph: from audio or values to spikes (``contract.graph_io``); None where there is none.
         encoder_state: the names of the encoder's state tensors, each with those of the graph's input and output.
-        hidden_layers: neurons of the hidden layers whose spikes the graph gives, by the layer's name.
+        hidden_layers: neurons of each hidden layer with spikes among the graph's outputs, by the layer's name.
         initial_row: the network's state before the first step, float32 [words], read-only and shared by all streams.
         initial_encoder: the encoder's state before the first step, by name, likewise; empty without an encoder.
 
@@ -115,12 +113,8 @@ def _loaded(artifact: Artifact, file: str, load: GraphLoader, inputs: Iterable[s
     """Load a graph of an artifact.
 
     Args:
-        load: makes a graph.
         inputs: names of the inputs; the graph must have exactly these.
         outputs: names of outputs; the graph may have more (spikes of hidden layers).
-
-    Raises:
-        ArtifactError: the graph does not load, or has other inputs or outputs.
     """
     path = artifact.folder / file
     try:

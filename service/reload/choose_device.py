@@ -40,7 +40,6 @@ def choose_device(
 
     Args:
         device: the device that was found; None is the CPU.
-        engine: runs the golden streams.
         empty_catalog: makes a catalog of the folder for a device, without models yet.
         load_timeout_s: time limit for each version.
     """

@@ -52,11 +52,7 @@ def _compare(
     last: Outcome,
     recorded: dict[str, NDArray[np.float32]],
 ) -> None:
-    """Compare the answer to a stream.
-
-    Raises:
-        ArtifactError: it is not the recorded one.
-    """
+    """Compare the answer to a stream with the recorded one."""
     has_readout = first.result.readout is not None and last.result.readout is not None
     name = f"{model.manifest.network.form}.{'readout' if has_readout else 'probabilities'}"
     if name not in recorded:

@@ -45,12 +45,7 @@ Signature = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Refused:
-    """A part of the folder that a reload refuses.
-
-    Attributes:
-        where: path of the part.
-        reason: a sentence for the operator.
-    """
+    """A part of the folder that a reload refuses. ``reason`` is a sentence for the operator."""
 
     where: Path
     reason: str
@@ -62,8 +57,6 @@ class ReloadPlan:
 
     Attributes:
         snapshot: the models to offer.
-        opened: versions that are new.
-        retired: versions that are not offered any more.
         refused: parts of the folder that change nothing.
     """
 
@@ -135,9 +128,7 @@ class Reloader:
     """Reloads a catalog when its folder changes. Used from one event loop.
 
     Args:
-        catalog: the catalog to reload.
         smoke_test: raises if a model cannot be run.
-        counters: count reloads and versions.
         watch_s: interval at which the folder is checked; 0 never checks it.
         load_timeout_s: time limit for each version.
         trial_process: opens and tests each version of a reload first; None skips that.
@@ -263,8 +254,6 @@ class _Trial:
 
     Args:
         known: the version's model, if it is in memory.
-        smoke_test: raises if a model cannot be run.
-        trial_process: opens and tests a new version first; None skips that.
     """
 
     def __init__(

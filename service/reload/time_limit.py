@@ -39,11 +39,7 @@ def _run(future: Future[T], work: Callable[[], T]) -> None:
 
 
 class TimeLimit:
-    """Bounds the time of several works, one after the other.
-
-    Args:
-        limit_s: time limit for each work.
-    """
+    """Bounds the time of several works, one after the other: each has ``limit_s``."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s

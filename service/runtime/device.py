@@ -16,12 +16,7 @@ log = logging.getLogger("hetsyn.device")
 
 
 class Device(NamedTuple):
-    """A device beside the CPU that runs networks.
-
-    Attributes:
-        name: for people.
-        load: makes a graph that runs on it.
-    """
+    """A device beside the CPU that runs networks. ``load`` makes a graph that runs on it."""
 
     name: str
     load: GraphLoader

@@ -2,7 +2,8 @@
 
 A graph has no memory: state goes in and comes out with every call. If HetSyn's operators are built, every session
 registers them. With ``use_operators=False``, or HETSYN_OPERATORS=off in the environment, a graph runs in the plain ONNX
-that it contains. A batch that needs no more than states and answers runs in the operators' library alone.
+that it contains. A batch that needs no more than states and answers runs in the operators' library alone. All
+that needs ONNX Runtime raises ``RuntimeUnavailable`` if it is not installed.
 """
 
 from __future__ import annotations
@@ -83,14 +84,11 @@ class Graph(Protocol):
     def outputs(self) -> tuple[str, ...]: ...
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Run the graph.
+        """Run the graph, and return the outputs by name.
 
         Args:
             inputs: by name; shapes as in ``service.contract.graph_io``.
             outputs: names of the outputs to return.
-
-        Returns:
-            The outputs by name.
 
         Raises:
             ArtifactError: the graph does not take these inputs, or fails on them.
@@ -139,11 +137,7 @@ def check_runtime() -> None:
 
 
 def operators_problem() -> str | None:
-    """Say why the built operators cannot be used; None if they can, or if they were not built.
-
-    Raises:
-        RuntimeUnavailable: there is no ONNX Runtime.
-    """
+    """Say why the built operators cannot be used; None if they can, or if they were not built."""
     built = library()
     return None if built is None else _register(_onnxruntime().SessionOptions(), built)
 
@@ -152,7 +146,7 @@ def operator_status() -> OperatorStatus:
     """Find out whether the operator runs the networks on the CPU, in which version, or why not.
 
     Raises:
-        RuntimeUnavailable: there is no ONNX Runtime, or HETSYN_OPERATORS says something unknown.
+        RuntimeUnavailable: HETSYN_OPERATORS says something unknown.
     """
     if mode() == "off":
         return OperatorStatus(False, None, f"the operator is switched off by {MODE}=off")
@@ -170,11 +164,7 @@ def operator_status() -> OperatorStatus:
 
 
 def providers() -> list[str]:
-    """List the execution providers that this ONNX Runtime was built with; the machine may not support them.
-
-    Raises:
-        RuntimeUnavailable: there is no ONNX Runtime.
-    """
+    """List the execution providers that this ONNX Runtime was built with; the machine may not support them."""
     return list(_onnxruntime().get_available_providers())
 
 
@@ -183,9 +173,6 @@ def cuda_problem() -> str | None:
 
     ONNX Runtime lists CUDA on machines without a GPU, and returns a session on the CPU when CUDA does not load. So this
     makes a session and asks it which provider it has.
-
-    Raises:
-        RuntimeUnavailable: there is no ONNX Runtime.
     """
     ort = _onnxruntime()
     if CUDA not in ort.get_available_providers():
@@ -234,7 +221,6 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, 
         operators: another build of the operators, which must take the graph.
 
     Raises:
-        RuntimeUnavailable: there is no ONNX Runtime.
         ArtifactError: ONNX Runtime cannot load it, it refers to another file, or HETSYN_OPERATORS=require and our
             operators fail on it. Networks that they do not accelerate run in plain ONNX.
     """
@@ -302,7 +288,6 @@ class DirectNetwork:
     16 chunks, this way takes a fifth less of the engine's time, for a single chunk a quarter.
 
     Args:
-        library: the operator's library.
         network: its network, which lives as long as the session.
     """
 
@@ -339,7 +324,6 @@ class OrtGraph:
     """A session of ONNX Runtime.
 
     Args:
-        session: the ``InferenceSession``.
         run_options: options of every run; ONNX Runtime reads their ``terminate`` before each node, in loops too.
         failures: the exceptions that ONNX Runtime raises.
         direct: the session's network, which runs without ONNX Runtime what it can.

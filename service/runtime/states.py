@@ -25,7 +25,6 @@ def run_network(
     """Run a network's graph on the streams of some rows.
 
     Args:
-        model: its name, for the error message.
         rows: the state of each stream.
         inputs: the graph's other inputs (``service.contract.graph_io``) for these streams.
         outputs: the names to return, without ``next.state``.
@@ -46,11 +45,7 @@ def run_network(
 
 
 def is_bounded(values: Array, limit: float = LARGEST_VALUE) -> bool:
-    """Return whether every number is finite and less than ``limit`` away from 0.
-
-    Args:
-        limit: above 1e9.
-    """
+    """Return whether every number is finite and less than ``limit`` away from 0. The limit is above 1e9."""
     # One call, not two, takes a third of the time for one stream's state. For more values BLAS would start threads.
     if values.size <= FEW_VALUES and np.vdot(values, values) <= SMALL_SQUARES:
         return True
@@ -70,11 +65,7 @@ def out_of_bounds(*tensors: Array) -> Collection[int]:
 
 
 def check_like(model: str, name: str, output: Array, before: Array) -> None:
-    """Check the next value of a state against the value before, [b, ...].
-
-    Args:
-        model: its name, for the error message.
-        name: of the graph's output.
+    """Check the graph's output ``name``, the next value of a state, against the value before, [b, ...].
 
     Raises:
         ArtifactError: the output has another shape or type.

@@ -31,12 +31,7 @@ REVISION_BYTES = 8
 
 @dataclass(frozen=True)
 class Stored:
-    """A record in a store.
-
-    Attributes:
-        revision: a change of the record must name it.
-        record: the session record.
-    """
+    """A record in a store. A change of it must name its revision."""
 
     revision: int
     record: bytes
@@ -47,7 +42,6 @@ class Change:
     """A compare-and-set of one session.
 
     Attributes:
-        session: its id.
         expected: revision that the change was decided on; NO_REVISION without a record.
         record: the new record; None deletes the old one.
         keep_s: seconds from now after which the store removes the new record.
@@ -95,9 +89,6 @@ class StateStore(Protocol):
     async def load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
         """Load the records of sessions.
 
-        Args:
-            sessions: their ids.
-
         Returns:
             For each session, in order: its record, None if it has no record, a StoreError, or a StateCorrupt if the
             store has something else under its id.
@@ -114,10 +105,7 @@ class StateStore(Protocol):
         """
 
     async def expire(self) -> int:
-        """Remove the expired records.
-
-        Returns:
-            The number of removed records; 0 if the store removes them on its own.
+        """Remove the expired records. Returns their number; 0 if the store removes them on its own.
 
         Raises:
             StoreUnavailable: the store does not answer.

@@ -87,7 +87,7 @@ def has_no_room(error: sqlite3.Error) -> bool:
 
 
 def pragma(database: sqlite3.Connection, name: str) -> int:
-    """Read a number's pragma."""
+    """Read a pragma that is a number."""
     return int(database.execute(f"PRAGMA {name}").fetchone()[0])
 
 
@@ -109,9 +109,6 @@ def _check_is_database(path: Path) -> None:
     """Check that a file, if it exists, is empty or a SQLite database.
 
     SQLite takes a file of a few bytes for an empty database, and would write over it.
-
-    Raises:
-        StoreUnusable: the file is something else.
     """
     try:
         with path.open("rb") as file:
@@ -125,11 +122,7 @@ def _check_is_database(path: Path) -> None:
 
 
 def _check_schema(path: Path, database: sqlite3.Connection, is_new: bool) -> None:
-    """Check that an existing database is a store of this version.
-
-    Raises:
-        StoreUnusable: the database is another program's, or of another version.
-    """
+    """Check that an existing database is a store of this version."""
     if is_new:
         return
     if pragma(database, "application_id") != APPLICATION_ID:

@@ -2,9 +2,8 @@
 
 Requests that arrive during a batch go together in the next one. Requests of one turn of the event loop go together in
 the first. Each lane of the store has one batch at a time. Clients take turns in it, so nobody waits behind all that
-another one has sent. A cancelled caller does not disturb the others. A request
-that has waited for a batch's time limit gets an error and is not sent: behind a hung store, no request waits for one
-batch after another.
+another one has sent. A cancelled caller does not disturb the others. A request that has waited for a batch's time limit
+gets an error and is not sent: behind a hung store, no request waits for one batch after another.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ class GroupCommit(Generic[Q, A]):
         act: answers a batch, in its order.
         lane: of a session (``StateStore.lane``).
         failed: is told each error that answers a request.
-        max_batch: most requests of a batch.
         timeout_s: a request that has waited for longer when a batch ends is not sent in the next.
     """
 

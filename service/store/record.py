@@ -67,9 +67,6 @@ class Record:
     """A session record with intact bytes.
 
     Attributes:
-        content: the whole record.
-        session: the session's id.
-        model: name of the session's model.
         model_hash: SHA-256 of the manifest's content.
         sections: the sections, views of ``content``.
     """
@@ -87,7 +84,6 @@ class _Layout:
     """The layout of a model's state in a record.
 
     Attributes:
-        model_hash: SHA-256 of the manifest's content.
         names: model and version, as in a record.
         words: float32 values of the network's row.
         encoder: the encoder's state tensors, in order.
@@ -142,14 +138,10 @@ class Packing:
         return content + hashlib.sha256(content).digest()
 
     def model_hash(self, session: Session) -> bytes:
-        """Return the SHA-256 of the manifest's content of the session's model."""
         return self._layout(session.model).model_hash
 
     def unpack(self, record: Record, model: Model) -> Session:
-        """Unpack a session.
-
-        Args:
-            model: the model that the record names.
+        """Unpack a session of the model that the record names.
 
         Raises:
             ModelChanged: the model's content has changed since the session began.
@@ -242,7 +234,6 @@ def read(content: bytes, session_id: str | None = None) -> Record:
     """Check that the bytes of a record are intact.
 
     Args:
-        content: the bytes.
         session_id: the session that the record must have; None takes any.
 
     Raises:

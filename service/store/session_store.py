@@ -28,9 +28,7 @@ class SessionStore:
     transaction, or one round trip.
 
     Args:
-        packing: packs sessions as records.
         lifetimes: the sessions' lifetimes, which give the records'.
-        counters: count loads, commits and failures.
         timeout_s: as in ``GroupCommit``.
 
     Attributes:
@@ -121,11 +119,7 @@ class SessionStore:
         return self._commits.request(session_id, (change, session), client)
 
     def drop(self, snapshot: Snapshot, drop: Drop) -> None:
-        """Delete the record of an expired session, unless another process was faster. Only one server counts the drop.
-
-        Args:
-            drop: the drop to count.
-        """
+        """Delete an expired session's record, unless another process was faster. Only one server counts the drop."""
         task = asyncio.create_task(self._drop(snapshot, drop))
         self._drops.add(task)
         task.add_done_callback(self._drops.discard)

@@ -45,9 +45,6 @@ def pack_utterances(utterances: Utterances | None) -> tuple[bytes, bytes]:
 def read_utterances(sections: Sequence[memoryview], model: Model, kind: InputKind, rate_hz: int) -> Utterances | None:
     """Unpack the two sections; None if they are empty.
 
-    Args:
-        kind: kind of the session's input.
-
     Raises:
         ValueError, LookupError, TypeError: they are damaged.
     """

@@ -29,7 +29,6 @@ class OperatorStatus:
     """The state of the operator.
 
     Attributes:
-        built: the library exists.
         kernel: version of its loops that the processor runs: v2 (SSE4.2), v3 (AVX2), v4 (AVX-512), or generic. None
             if plain ONNX runs the networks.
         problem: why the operator is not used, and what to do; None if it is used.
@@ -77,11 +76,7 @@ def mode() -> Mode:
 
 
 def library() -> Path | None:
-    """Find the shared library; None if it was not built or is switched off.
-
-    Raises:
-        RuntimeUnavailable: ``HETSYN_OPERATORS`` has an unknown value.
-    """
+    """Find the shared library; None if it was not built or is switched off (``mode``)."""
     return None if mode() == "off" else _built()
 
 

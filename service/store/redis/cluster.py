@@ -156,12 +156,7 @@ def _text(value: Any) -> str:
 
 
 class Nodes:
-    """The nodes of a cluster. Used from one event loop.
-
-    Args:
-        address: the cluster's; one node that answers is enough.
-        timeout_s: time limit for a connection, and for one request.
-        replicas: number of a node's replicas that must have a change before it counts.
+    """The nodes of a cluster. Used from one event loop. Arguments as those of ``ClusterStore``.
 
     Attributes:
         primaries: the primary of each slot; None if unknown.
@@ -273,13 +268,10 @@ class _Request:
     """One session of a batch.
 
     Attributes:
-        session: its id.
         change: None for a load.
         asked: the node that the slot migrates to.
         is_alone: it is sent in its own call.
         repeated: it was sent twice, so that the first call may have made the change.
-        redirects: number of redirections.
-        answer: the final answer.
     """
 
     session: str

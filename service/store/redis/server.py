@@ -193,12 +193,10 @@ class Node:
     Args:
         url: ``redis://`` or ``rediss://``, as redis-py takes it.
         timeout_s: time limit for a connection, and for one request.
-        scripts: the scripts of requests.
         replicas: number of its replicas that must have a change before it counts.
         is_in_cluster: the server should be a node of a cluster.
 
     Attributes:
-        client: redis-py's client.
         under_way: number of current requests.
 
     Raises:
@@ -249,7 +247,6 @@ class Node:
         """Send a request within the time limit, and once more if the connection breaks.
 
         Args:
-            send: sends the request.
             until_s: deadline, on the event loop's clock; by default ``timeout_s`` from now.
             is_trusted: send it without a check.
 
