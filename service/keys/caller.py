@@ -48,11 +48,7 @@ class Caller:
         return self.key or address
 
     def check(self, scope: Scope) -> None:
-        """Check that the caller may do something.
-
-        Raises:
-            KeyLacksScope: it may not.
-        """
+        """Raise ``KeyLacksScope`` if the caller lacks this scope."""
         if scope not in self.scopes:
             raise KeyLacksScope(f"key {self.key!r} lacks the scope {scope.value!r}: ask for a key that has it")
 

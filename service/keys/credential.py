@@ -39,7 +39,6 @@ class Token:
 
     @classmethod
     def new(cls) -> Token:
-        """Make a random token."""
         return cls(secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES))
 
     @classmethod
@@ -69,18 +68,10 @@ def of_bearer(value: str) -> str | None:
 
 
 def credentials_of(headers: Iterable[tuple[bytes, bytes]]) -> list[str | None]:
-    """Return the credentials of a request: of each header ``Authorization``.
-
-    Args:
-        headers: of the request, with names in lower case.
-    """
+    """Return the credentials of a request: of each header ``Authorization``. Names are in lower case."""
     return [of_bearer(value.decode("latin-1")) for name, value in headers if name == b"authorization"]
 
 
 def hashed(secret: str, salt: bytes) -> bytes:
-    """Hash a secret to 32 bytes.
-
-    Args:
-        salt: 16 random bytes.
-    """
+    """Hash a secret to 32 bytes. The salt has 16 random bytes."""
     return hashlib.blake2b(secret.encode(), digest_size=HASH_BYTES, salt=salt, person=b"hetsyn key").digest()

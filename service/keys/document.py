@@ -65,7 +65,6 @@ class SecretEntry(_Entry):
     Attributes:
         id: public, part of the token.
         hash: ``credential.hashed``.
-        created_at: when it was made.
         expires_at: time from which it is refused; None: never.
     """
 
@@ -87,10 +86,8 @@ class KeyEntry(_Entry):
 
     Attributes:
         name: of the key; its sessions belong to it.
-        scopes: what it may do.
-        limits: the most that it may take.
         secrets: each of them opens the key; empty if it was revoked.
-        expires_at: time from which all are refused; None: never.
+        expires_at: time from which all secrets are refused; None: never.
     """
 
     name: _Name
@@ -134,7 +131,6 @@ class KeysDocument(_Entry):
         return self
 
     def find(self, name: str) -> KeyEntry | None:
-        """Find a key by its name; None if there is none."""
         return next((key for key in self.keys if key.name == name), None)
 
     def replaced(self, entry: KeyEntry) -> KeysDocument:
@@ -143,7 +139,6 @@ class KeysDocument(_Entry):
         return KeysDocument(keys=tuple(keys if self.find(entry.name) else [*keys, entry]))
 
     def to_json(self) -> str:
-        """Write the file's content."""
         return json.dumps(self.model_dump(mode="json", exclude_none=True), indent=2) + "\n"
 
 
@@ -249,5 +244,5 @@ def _sync(folder: Path) -> None:
 
 
 def utc_now() -> datetime:
-    """Now, in whole seconds."""
+    """Return the time in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)

@@ -19,11 +19,7 @@ log = logging.getLogger("hetsyn.files")
 
 
 class WatchedFiles:
-    """Reads files again when they have changed. Threads may share it.
-
-    Args:
-        what: names the files in the log.
-    """
+    """Reads files again when they have changed. Threads may share it. ``what`` names the files in the log."""
 
     def __init__(self, what: str, *paths: Path) -> None:
         self._what = what
@@ -34,10 +30,7 @@ class WatchedFiles:
     def read_again(self, read: Callable[[], T]) -> T | None:
         """Call ``read`` if the files have changed since it last succeeded. None: what was read before counts.
 
-        Files that cannot be used are tried again at the next call: one of them may still be being written.
-
-        Args:
-            read: reads them, or raises ``HetsynError``.
+        If ``read`` raises a ``HetsynError``, it is called again the next time: a file may still be being written.
         """
         stamps = self._stamps()
         if stamps == self._seen:
@@ -58,9 +51,7 @@ class WatchedFiles:
     async def read_forever(self, read: Callable[[], T], changed: Callable[[T], None]) -> None:
         """Read the files again whenever they have changed, on a thread, until cancelled.
 
-        Args:
-            read: as of ``read_again``.
-            changed: called with what was read, in the event loop.
+        ``changed`` gets the result of ``read``, in the event loop.
         """
         while True:
             await asyncio.sleep(WATCH_S)
@@ -103,16 +94,12 @@ class CertificateFiles(WatchedFiles):
         try:
             # an empty password: the library would ask for one at the terminal
             context.load_cert_chain(self.chain, self.key, password=lambda: b"")
-        except (OSError, ssl.SSLError) as error:  # such as: no file, another key
+        except (OSError, ssl.SSLError) as error:  # no file, or another key
             raise HetsynError(
                 f"{self.chain} and {self.key} are no certificate and its key ({error.strerror or error}): name PEM "
                 f"files that belong together with {self.OPTIONS}"
             ) from error
 
     def check(self) -> None:
-        """Check that the files can be used.
-
-        Raises:
-            HetsynError: they cannot.
-        """
+        """Raise a ``HetsynError`` if the files cannot be used."""
         self.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))

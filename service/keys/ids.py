@@ -17,12 +17,7 @@ def new_id() -> str:
 
 
 def inner_id(key: str, session_id: str) -> str:
-    """Make the id under which the server keeps a session.
-
-    Args:
-        key: name of the key that owns it; empty where the server has no keys.
-        session_id: as the client has it.
-    """
+    """Make the id under which the server keeps a client's session. ``key`` is empty where the server has no keys."""
     return f"{key}{_SEPARATOR}{session_id}" if key else session_id
 
 

@@ -35,7 +35,6 @@ class Bucket:
         self._at_s = -inf
 
     def change(self, rate: float) -> None:
-        """Change the rate."""
         self._rate = rate
         self._level = min(self._level, max(1.0, rate))
 
@@ -197,12 +196,7 @@ class Keys:
 
 
 class StreamKey:
-    """The key of an open stream. It may be revoked meanwhile. A client over its rate is read later, not refused.
-
-    Args:
-        keys: None if the server has no keys.
-        caller: the client that opened the stream.
-    """
+    """The key of an open stream. It may be revoked meanwhile. A client over its rate is read later, not refused."""
 
     def __init__(self, keys: Keys | None, caller: Caller) -> None:
         self._keys = keys
@@ -214,11 +208,9 @@ class StreamKey:
             self._keys.check(self.caller)
 
     def wait_s(self) -> float:
-        """Return the seconds until the next message may be read."""
         return 0.0 if self._keys is None else self._keys.wait_s(self.caller)
 
     def took(self, count: int) -> None:
-        """Count chunks that were read."""
         if self._keys is not None:
             self._keys.took(self.caller, count)
 

@@ -17,7 +17,6 @@ class Metric(NamedTuple):
 
     Attributes:
         name: without the ``_total`` of a counter.
-        text: what it counts.
         label: name of its label; empty for none.
         value: the label's value; empty for a field that counts by value.
         known: the values that begin at 0 in a field that counts by value. Prometheus sees no increase in a series that
@@ -66,8 +65,6 @@ class Counters:
     """The counts. Used from one event loop.
 
     Attributes:
-        store_commits: commits to the store.
-        timings: how long chunks took.
         on_drop: called for each session that is dropped; None calls nobody.
     """
 
@@ -127,7 +124,6 @@ class Counters:
     on_drop: Callable[[Drop], None] | None = field(default=None, compare=False)
 
     def dropped(self, drop: Drop) -> None:
-        """Count a session that was dropped."""
         self.sessions_dropped += 1
         self.sessions_dropped_by[drop.reason] += 1
         if self.on_drop is not None:

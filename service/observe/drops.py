@@ -26,9 +26,7 @@ class Drop(NamedTuple):
 
     Attributes:
         session: its inner id.
-        reason: one of ``Reason``.
         model: the model it ran on; None if that is not known any more.
-        chunks: number of its chunks.
         age_s: seconds since it began.
         idle_s: seconds since its last chunk.
     """
@@ -50,17 +48,12 @@ class Drop(NamedTuple):
 
 
 class DropLog:
-    """Writes a line for each drop, up to ``MOST_LINES`` a second: a sweep may drop thousands of sessions at once.
-
-    Args:
-        clock: seconds.
-    """
+    """Writes a line for each drop, up to ``MOST_LINES`` a second: a sweep may drop thousands of sessions at once."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._limit = LineLimit(MOST_LINES, clock)
 
     def __call__(self, drop: Drop) -> None:
-        """Log a drop."""
         if (left_out := self._limit.admit()) is None:
             return
         if left_out:

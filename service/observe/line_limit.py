@@ -8,12 +8,7 @@ from service.clock import Clock
 
 
 class LineLimit:
-    """Counts the lines of the current second, and the suppressed ones.
-
-    Args:
-        most: limit of lines a second.
-        clock: seconds.
-    """
+    """Counts the lines of the current second, at most ``most``, and the suppressed ones."""
 
     def __init__(self, most: int, clock: Clock = time.monotonic) -> None:
         self._most = most
@@ -23,11 +18,7 @@ class LineLimit:
         self._left_out = 0
 
     def admit(self) -> int | None:
-        """Count a line.
-
-        Returns:
-            None to suppress the line; else the number of lines suppressed since the last report.
-        """
+        """Count a line. Returns None to suppress it, else the number of lines suppressed since the last report."""
         now_s, reported = self._clock(), 0
         if now_s - self._since_s >= 1.0:
             reported, self._left_out = self._left_out, 0

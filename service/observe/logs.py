@@ -27,7 +27,6 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write the line, without its newline."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -44,7 +43,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def context_of(record: logging.LogRecord) -> str:
-    """Write the end of a line of text, such as `` [request 7, session a, key mobile]``; empty if nothing is known.
+    """Write the end of a line of text: `` [request 7, session a, key mobile]``; empty if nothing is known.
 
     Args:
         record: a session that it names itself is left out, because the message has it.
@@ -84,11 +83,7 @@ _TEXT = {"default": TextFormatter, "access": TextAccessFormatter}
 
 
 def log_config(level: str, form: LogFormat = "text") -> dict[str, Any]:
-    """Make a configuration for ``logging.config.dictConfig``.
-
-    Args:
-        level: ``debug``, ``info``, ``warning`` or ``error``; the least severe messages to log.
-    """
+    """Make a configuration for ``logging.config.dictConfig``. ``level`` is the least severe one to log."""
     loggers: dict[str, Any] = LOGGING_CONFIG["loggers"] | {"hetsyn": {"handlers": ["default"]}}
     formatters: dict[str, Any] = {
         name: {"()": JsonFormatter} if form == "json" else formatter | {"()": _TEXT[name]}

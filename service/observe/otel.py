@@ -68,11 +68,7 @@ def open_tracer(environment: Mapping[str, str] = os.environ) -> OtelTracer | Non
 
 
 class OtelTracer:
-    """Makes spans. Used from one event loop.
-
-    Args:
-        processor: exports ended spans.
-    """
+    """Makes spans. ``processor`` exports them when they have ended. Used from one event loop."""
 
     def __init__(self, processor: SpanProcessor) -> None:
         from opentelemetry import trace
@@ -102,7 +98,6 @@ class OtelTracer:
         RequestContext.makes_traces = True
 
     def applied(self, transport: Transport, model: str, watch: Watch, ended_s: float, chunks: int = 1) -> None:
-        """Make the spans of applied chunks."""
         attributes: dict[str, Any] = {"hetsyn.transport": transport, "hetsyn.model": model}
         if chunks > 1:
             attributes["hetsyn.chunks"] = chunks
@@ -122,11 +117,6 @@ class OtelTracer:
         span.end(_ns(ended_s, offset_ns))
 
     def refused(self, error: str) -> None:
-        """Make the span of a refused chunk.
-
-        Args:
-            error: the problem's slug.
-        """
         now_s = time.perf_counter()
         span = self._begin("refused", now_s, time.time_ns() - int(now_s * 1e9), {"error.type": error}, is_told=False)
         span.set_status(self._trace.StatusCode.ERROR)

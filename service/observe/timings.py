@@ -74,11 +74,7 @@ class Tracer(Protocol):
         """
 
     def refused(self, error: str) -> None:
-        """Make the span of a refused chunk.
-
-        Args:
-            error: the problem's slug.
-        """
+        """Make the span of a refused chunk. ``error`` is the slug of the problem."""
 
 
 class ChunkTimes:
@@ -149,7 +145,6 @@ class Timings:
         return ended_s
 
     def batch(self, model: str, chunks: int) -> None:
-        """Count a batch."""
         sizes = self._batches.get(model)
         if sizes is None:
             label = self._label(model)
@@ -157,7 +152,6 @@ class Timings:
         sizes.observe(chunks)
 
     def by_label(self) -> Iterator[tuple[Transport, str, ChunkTimes]]:
-        """Yield transport, model and histograms."""
         for transport, by_model in self._times.items():
             for model, times in by_model.items():
                 if model == self._label(model):

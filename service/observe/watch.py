@@ -35,7 +35,6 @@ class Watch(NamedTuple):
 
     Attributes:
         started_s: when the chunk came.
-        ran: when it was computed.
         store_s: seconds of its commits.
     """
 

@@ -104,7 +104,6 @@ def _tensor(item: dict[str, Any], where: str, body: bytes, at: int) -> tuple[Ten
 
     Args:
         where: its place in the JSON, for messages.
-        body: the whole body.
         at: offset of the input's raw bytes.
     """
     shape = _typed(item.get("shape"), list, f"{where}.shape", "a list")

@@ -93,7 +93,7 @@ class ModelCall:
 
 
 class OpenInference:
-    """Answers the protocol's calls. Used from one event loop."""
+    """Answers the protocol's calls. Used from one event loop. A call about an unknown model raises ``NotFound``."""
 
     def __init__(
         self,
@@ -109,11 +109,7 @@ class OpenInference:
         self._statistics: dict[tuple[str, str], Statistics] = {}
 
     def manifest(self, name: str, version: str | None) -> Manifest:
-        """Find the manifest of a model that is offered, or that sessions still run on.
-
-        Raises:
-            NotFound: there is no such model.
-        """
+        """Find the manifest of a model that is offered, or that sessions still run on."""
         try:
             return self._offered(name, version).manifest
         except NotFound:
@@ -139,11 +135,7 @@ class OpenInference:
         return {"name": NAME, "version": version, "extensions": list(EXTENSIONS)}
 
     def model(self, name: str, version: str | None) -> dict[str, Any]:
-        """Return a model's metadata.
-
-        Raises:
-            NotFound: there is no such model.
-        """
+        """Return a model's metadata."""
         manifest = self._offered(name, version).manifest
         return {
             "name": name,
@@ -154,19 +146,11 @@ class OpenInference:
         }
 
     def check_model(self, name: str, version: str | None) -> None:
-        """Check that a sequence can begin on a model.
-
-        Raises:
-            NotFound: there is no such model.
-        """
+        """Check that a sequence can begin on a model; raise ``NotFound`` if not."""
         self._offered(name, version)
 
     def config(self, name: str, version: str | None) -> dict[str, Any]:
-        """Return a model's configuration. ``sequence_batching`` tells clients that it has state.
-
-        Raises:
-            NotFound: there is no such model.
-        """
+        """Return a model's configuration. ``sequence_batching`` tells clients that it has state."""
         manifest = self._offered(name, version).manifest
         return {
             "name": name,
@@ -184,11 +168,7 @@ class OpenInference:
         }
 
     def statistics(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
-        """Return the counts and times of this protocol since the process started, for one model or for all.
-
-        Raises:
-            NotFound: there is no such model.
-        """
+        """Return the counts and times of this protocol since the process started, for one model or for all."""
         if name is None:
             keys = [(model.name, model.version) for model in self._catalog.models()]
         else:
@@ -197,11 +177,7 @@ class OpenInference:
         return {"model_stats": [{"name": key[0], "version": key[1], **self.counts(*key).as_json()} for key in keys]}
 
     def index(self, ready: bool) -> list[dict[str, str]]:
-        """List the models of the repository.
-
-        Args:
-            ready: leave out models that no new sequence can begin on.
-        """
+        """List the models of the repository. ``ready`` leaves out those that no new sequence can begin on."""
         offered = self._catalog.snapshot.by_key()
         entries = [_entry(name, version, "READY", "") for name, version in offered]
         if ready:
@@ -212,11 +188,7 @@ class OpenInference:
         return entries
 
     def change_models(self) -> None:
-        """Refuse to load or unload a model.
-
-        Raises:
-            ModelControlOff: always.
-        """
+        """Refuse to load or unload a model: raise ``ModelControlOff``."""
         raise ModelControlOff(
             "clients do not load or unload models: change the folder of models, which the server reads again"
         )
@@ -225,7 +197,6 @@ class OpenInference:
         """Find a model that sequences can begin on.
 
         Raises:
-            NotFound: there is no such model.
             InputError: the name is empty. The catalog would take the default model, unknown to the client.
         """
         if not name:

@@ -23,7 +23,7 @@ class AudioChunk(NamedTuple):
 
     Attributes:
         samples: float32 [n], one channel in [-1, 1]. n is 0 only for a piece of a file that completes no sample.
-        rate_hz: sample rate; 0 if such a piece does not tell it yet.
+        rate_hz: sample rate; 0 for a piece that does not tell it yet.
     """
 
     samples: Samples
@@ -156,11 +156,7 @@ def values_chunk(rows: Sequence[Sequence[float]]) -> ValuesChunk:
 
 
 def _row_length(name: str, rows: Sequence[Sequence[float]]) -> int:
-    """Return the common length of a matrix's rows; 0 without rows.
-
-    Raises:
-        InputError: the rows differ in length, or are empty.
-    """
+    """Return the common length of a matrix's rows; 0 without rows."""
     channels = len(rows[0]) if rows else 0
     if set(map(len, rows)) - {channels}:
         index, length = next((n, len(row)) for n, row in enumerate(rows) if len(row) != channels)

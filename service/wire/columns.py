@@ -36,11 +36,7 @@ class DecodedFrame(NamedTuple):
 
 
 class Decoder(NamedTuple):
-    """Decodes the frames of a connection.
-
-    Attributes:
-        decode: decodes a frame.
-    """
+    """Decodes the frames of a connection."""
 
     item_bytes: int
     decode: Callable[[Chunks], DecodedFrame]
@@ -101,7 +97,7 @@ def _decoded_alone(steps: int, step: Integers, unit: Integers, *, is_end: bool) 
 def _are_in_order(
     chunks: Chunks, times: NDArray[np.uint16], positions: NDArray[np.uint32], ends: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Find the rows that have steps, and whose pairs of time and unit ascend and are within their steps."""
+    """Find the rows that have steps, and only ascending pairs of time and unit within their steps."""
     are_in_order = (chunks.steps > 0) & (chunks.steps <= LARGEST + 1)
     if not len(times):
         return are_in_order

@@ -51,7 +51,6 @@ def decode_raw(
 
     Args:
         content_type: the header's value, with parameters.
-        query: names and values of the query parameters.
         body: may be empty if the request ends a session.
 
     Raises:
@@ -77,9 +76,7 @@ def _decode_frame(query: Iterable[tuple[str, str]], body: bytes, limit: SoundLim
 def _decode_token(text: str) -> bytes:
     """Decode the base64 of a token.
 
-    Raises:
-        TokenForeign: the text is not canonical base64. Several texts decode to the same bytes; accepting only one makes
-            every change of a token an error.
+    Only canonical base64 is taken. Several texts decode to the same bytes, and every change of a token is an error.
     """
     try:
         token = base64.b64decode(text, validate=True)
@@ -124,11 +121,9 @@ def _raw_decoder(content_type: str) -> Callable[[bytes, SoundLimit], Chunk]:
 
 
 def request_of_events(query: Iterable[tuple[str, str]], chunk: Chunk, of_content: bytes) -> InferRequest:
-    """``decode_raw`` of packed events that are decoded.
+    """Make the request of packed events that are decoded, as ``decode_raw`` makes it of bytes.
 
     Args:
-        query: names and values of the query parameters.
-        chunk: the events.
         of_content: their digest, of a chunk that does not end its session.
 
     Raises:

@@ -41,7 +41,7 @@ def explain_invalid(
     """Explain the first of some validation errors. The sentence repeats no input values: they may be long.
 
     Args:
-        subject: what was validated, such as "the body".
+        subject: what was validated, as "the body".
         fields: end of the sentence about an unknown field, after "is not".
         within: path of the validated field.
     """
@@ -78,10 +78,7 @@ def _kind_of_bit(location: tuple[int | str, ...]) -> int | str:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """Write a field as ``input.times[3]``, without the chosen kind that pydantic adds after ``input``.
-
-    The same goes for ``endpointing``.
-    """
+    """Write a field as ``input.times[3]``: without the kind that pydantic adds after ``input`` or ``endpointing``."""
     parts = list(location)
     if len(parts) > 1 and parts[0] == "input" and parts[1] in INPUT_KINDS:
         del parts[1]

@@ -29,15 +29,7 @@ _CHUNK_ROW, _SESSION_ROW = 24, 8  # bytes of a row without content
 
 
 class Chunks(NamedTuple):
-    """Chunks of sessions, at most one of each (``hetsyn_client.columns.pack_chunks``).
-
-    Attributes:
-        seq: uint64 [n].
-        handle: uint32 [n].
-        action: uint32 [n].
-        steps: uint32 [n].
-        length: uint32 [n].
-    """
+    """Chunks of sessions, at most one of each (``hetsyn_client.columns.pack_chunks``). Each column is [n]."""
 
     seq: NDArray[np.uint64]
     handle: NDArray[np.uint32]
@@ -48,12 +40,7 @@ class Chunks(NamedTuple):
 
 
 class Sessions(NamedTuple):
-    """Sessions to open.
-
-    Attributes:
-        handles: the client's choice.
-        resume: all must exist.
-    """
+    """Sessions to open, under handles that the client has chosen. ``resume``: all must exist."""
 
     handles: list[int]
     ids: list[str]

@@ -48,11 +48,7 @@ LARGEST_BOOL_BYTES = 1024 * 1024  # a spike takes 16 bytes in memory, and one he
 
 
 class Tensor(NamedTuple):
-    """An input.
-
-    Attributes:
-        name: one of ``INPUTS``.
-    """
+    """An input. Its name is one of ``INPUTS``."""
 
     name: str
     datatype: str
@@ -64,10 +60,8 @@ class ModelRequest(NamedTuple):
     """A request to a model.
 
     Attributes:
-        model: its name.
         version: None or empty takes the newest, or the session's.
         id: the reply repeats it.
-        parameters: by name.
         inputs: one; none if the request only ends its sequence.
         outputs: the wanted outputs by name, and whether as raw bytes; empty for all.
     """
@@ -196,11 +190,7 @@ def infer_request(request: ModelRequest) -> InferRequest:
 
 
 def _completed(outputs: tuple[str, ...], request: InferRequest, manifest: Manifest) -> InferRequest:
-    """Complete a request for its model, with the model's sample rate if it has none of its own.
-
-    Raises:
-        InputError: the model lacks one of the outputs, or takes no audio.
-    """
+    """Complete a request for its model, with the model's sample rate if it has none of its own."""
     known = [name for name, _, _ in outputs_of(manifest)]
     for name in outputs:
         if name not in known:
@@ -234,11 +224,7 @@ def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
 
 
 def output_tensors(reply: Reply, wanted: Collection[str]) -> list[OutputTensor]:
-    """Convert a reply of ``/infer`` to outputs.
-
-    Args:
-        wanted: names of the outputs; empty for all.
-    """
+    """Convert a reply of ``/infer`` to the wanted outputs; to all if none is named."""
     members = cast(dict[str, Any], reply)
     unsaid = NOT_OF_TRACE if "readout" in reply else OF_TRACE_ALONE
     return [
@@ -276,11 +262,7 @@ def _flag(parameters: Mapping[str, Any], name: str) -> bool:
 
 
 def check_binary(where: str, value: Any) -> None:
-    """Check the parameter ``binary_data`` of an output; None is fine.
-
-    Raises:
-        InputError: it is not true or false.
-    """
+    """Refuse a parameter ``binary_data`` of an output that is neither true nor false. None is fine."""
     if value is not None and not isinstance(value, bool):
         raise InputError(f"{where}.parameters.binary_data: send true or false")
 
@@ -339,11 +321,7 @@ def _check_bits(rows: NDArray[Any]) -> None:
 
 
 def _packed(data: Sequence[Any], shape: tuple[int, ...], name: str, dtype: np.dtype[Any]) -> bytes:
-    """Pack numbers as raw bytes.
-
-    Raises:
-        InputError: they do not fit the shape or the type.
-    """
+    """Pack numbers as raw bytes."""
     flat: Iterable[Any] = data
     if len(shape) == 2 and data and isinstance(data[0], list):
         if any(not isinstance(row, list) or len(row) != shape[1] for row in data):

@@ -77,11 +77,7 @@ class AudioInput(_Wire):
     data: str = Field(description="base64")
 
     def decode(self, limit: SoundLimit) -> AudioChunk:
-        """Decode the sound.
-
-        Raises:
-            InputError, TooLarge, TakesLong: as ``decode_sound``.
-        """
+        """Decode the sound, as ``decode_sound``."""
         if self.encoding in FILES:
             for name in ("sample_rate", "channels"):
                 if getattr(self, name) is not None:

@@ -120,37 +120,26 @@ FORMATS = {
 
 
 def check_rate(rate_hz: int) -> int:
-    """Return a sample rate if it is within 1 and 192 kHz.
-
-    Raises:
-        InputError: it is not.
-    """
+    """Return a sample rate; refuse one that is not within 1 and 192 kHz."""
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise InputError(f"sample rate {rate_hz} Hz is not within {LOWEST_RATE_HZ}-{HIGHEST_RATE_HZ} Hz")
     return rate_hz
 
 
 def check_channels(channels: int) -> int:
-    """Return a number of channels if it is taken.
-
-    Raises:
-        InputError: it is not.
-    """
+    """Return a number of channels; refuse one that is not taken."""
     if not 1 <= channels <= MOST_CHANNELS:
         raise InputError(f"sound of {channels} channels: send 1 to {MOST_CHANNELS}, which are averaged")
     return channels
 
 
 def decode_samples(data: bytes, encoding: str, channels: int = 1) -> Samples:
-    """Decode interleaved samples.
+    """Decode interleaved samples to float32 [n].
 
     Args:
         data: whole samples of every channel.
         encoding: one of ``FORMATS``.
         channels: channels of the data; several are averaged.
-
-    Returns:
-        The samples, [n].
 
     Raises:
         InputError: the data is cut off, or has floats that are not finite.
@@ -227,7 +216,6 @@ FILE_FORMATS = {
     "ogg": FileFormat("OGG", (b"OggS",), has_length=True),
     "mp3": FileFormat("MP3", (b"ID3", b"\xff"), has_length=False),
 }
-"""By the name of the encoding."""
 
 
 def decode_file(data: bytes, encoding: str, max_s: float = inf) -> tuple[Samples, int]:
@@ -270,11 +258,7 @@ def decode_file(data: bytes, encoding: str, max_s: float = inf) -> tuple[Samples
 
 
 def _read_file(file: Any, most: int, wanted: FileFormat) -> Samples | None:
-    """Read the samples of an open file, [n]; None if there are more than ``most``.
-
-    Raises:
-        InputError: there are fewer than the file says, or some are not finite.
-    """
+    """Read the samples of an open file, [n]; None if there are more than ``most``."""
     length = file.frames if wanted.has_length and file.frames < UNKNOWN_FRAMES else None
     if length is not None and length > most:
         return None
