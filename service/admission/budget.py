@@ -24,9 +24,7 @@ AGAIN = f"send the chunk again in {RETRY_S:g} s"
 class Ledger:
     """Counts a resource of clients, with a limit in all and for each client. Used from one event loop.
 
-    Args:
-        full: sentence for a refusal at the limit in all; ``{}`` stands for the client's own count.
-        share_full: the same for a refusal at the client's limit.
+    ``full`` and ``share_full`` are the sentences of refusals; ``{}`` stands for the client's own count.
     """
 
     def __init__(self, most: int, most_of_client: int, full: str, share_full: str) -> None:
@@ -36,21 +34,13 @@ class Ledger:
         self._of_client: dict[str, int] = {}
 
     def check(self, client: str, count: int = 1) -> None:
-        """Check that a client may take more.
-
-        Raises:
-            Overloaded: there is none.
-        """
+        """Raise Overloaded if a client may not take more."""
         own = self._of_client.get(client, 0)
         if self.total + count > self._most or own + count > self._most_of_client:
             raise self._overloaded(own, count)
 
     def take(self, client: str, count: int = 1) -> None:
-        """Count more for a client.
-
-        Raises:
-            Overloaded: as ``check``.
-        """
+        """Count more for a client; errors as ``check``."""
         own = self._of_client.get(client, 0)
         if self.total + count > self._most or own + count > self._most_of_client:
             raise self._overloaded(own, count)
@@ -59,7 +49,6 @@ class Ledger:
             self._of_client[client] = own + count
 
     def give(self, client: str, count: int = 1) -> None:
-        """Count less for a client."""
         if not count:
             return
         self.total -= count
@@ -105,11 +94,7 @@ class Budget:
 
 
 def client_of(peer: Sequence[Any] | None) -> str:
-    """Name the client of a connection: its IPv4 address, or its IPv6 network of 64 bits.
-
-    Args:
-        peer: address and port, as in ASGI and sockets; None without an address.
-    """
+    """Name the client at an address and port: by its IPv4 address, or its IPv6 network of 64 bits."""
     address = str(peer[0])[:LONGEST_NAME] if peer else ""  # a proxy's X-Forwarded-For may contain anything
     if ":" not in address:
         return address
@@ -123,11 +108,8 @@ def client_of(peer: Sequence[Any] | None) -> str:
 class Admission:
     """Permits for requests in flight. Used from one event loop.
 
-    Args:
-        queue_timeout_s: time within which the work for a request must begin.
-        clock: seconds, for that time.
-
     Attributes:
+        queue_timeout_s: time within which the work for a request must begin.
         idle: set while no request is in flight.
         admits: permits are still given.
         is_ending: the server shuts down: no new request may come.
@@ -154,7 +136,6 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """Count the requests in flight."""
         return self.ledger.total
 
     @property
@@ -163,26 +144,13 @@ class Admission:
         return self._is_ready
 
     def check(self, client: str) -> None:
-        """Check that a request may come.
-
-        Raises:
-            Overloaded: the limit of requests is reached, in all or for this client.
-            ShuttingDown: the server shuts down.
-        """
+        """Raise ShuttingDown or Overloaded if a client may send no further request."""
         if self.is_ending or not self.admits:
             raise shutting_down()
         self.ledger.check(client)
 
     def permit(self, client: str, transport: Transport = "http", came_s: float | None = None) -> Permit:
-        """Make a permit, a context manager: taken when the request's body has arrived, and held until the reply.
-
-        Args:
-            client: the request's sender.
-            transport: the request's transport.
-
-        Raises:
-            Overloaded, ShuttingDown: as ``check``.
-        """
+        """Make a permit, a context manager: taken when the request's body has arrived, and held until the reply."""
         return Permit(self, client, transport, came_s)
 
     async def finish(self) -> None:
@@ -206,9 +174,7 @@ class Permit:
     """A permit of ``Admission.permit``.
 
     Attributes:
-        client: the request's sender.
         due_s: deadline for the beginning of the work, in seconds of the clock; set when the permit is taken.
-        transport: the request's transport.
         came_s: when the request was complete, in seconds of ``time.perf_counter``.
         place: gives back what is held together with the permit; None if there is nothing.
     """
@@ -227,11 +193,7 @@ class Permit:
         self._is_taken = False
 
     def take(self) -> None:
-        """Take the permit.
-
-        Raises:
-            Overloaded, ShuttingDown: as ``Admission.check``.
-        """
+        """Take the permit; errors as ``Admission.check``."""
         admission = self._admission
         if not admission.admits:
             raise shutting_down()
@@ -261,10 +223,8 @@ class Permit:
 
 
 def waited_too_long() -> Overloaded:
-    """Make the error for a chunk that has not begun in time."""
     return Overloaded(f"the chunk waited too long for its turn, and was not applied: send it again in {RETRY_S:g} s")
 
 
 def shutting_down() -> ShuttingDown:
-    """Make the error for a request that another server must serve."""
     return ShuttingDown(f"the server is shutting down: {AGAIN}")

@@ -17,11 +17,7 @@ class Waiting(Protocol):
     """A connection without a complete request."""
 
     def end(self, reason: str) -> None:
-        """Close the connection.
-
-        Args:
-            reason: label of the metric.
-        """
+        """Close the connection; ``reason`` is a label of the metric."""
 
 
 class Connections:
@@ -29,9 +25,6 @@ class Connections:
 
     At the limit, the connection that has been longest without a complete request is closed: idle, or in the middle of
     one. WebSockets stay, and so do connections that wait for an answer.
-
-    Args:
-        counters: count the connections that the server ends, by reason.
     """
 
     def __init__(self, limits: Limits, counters: Counters, budget: Budget) -> None:
@@ -73,11 +66,7 @@ class Connections:
 class Deadline:
     """Calls a function at a time, unless it is postponed. Postponing takes no new timer.
 
-    Args:
-        late: called at that time.
-
-    Attributes:
-        due_s: the time, on the event loop's clock; infinite for none.
+    ``due_s`` is that time, on the event loop's clock; infinite for none.
     """
 
     __slots__ = ("_late", "_loop", "_timer", "due_s")
@@ -89,7 +78,6 @@ class Deadline:
         self.due_s = inf
 
     def set(self, due_s: float) -> None:
-        """Set the time, on the event loop's clock."""
         self.due_s = due_s
         if self._timer is not None:
             if self._timer.when() <= due_s:
@@ -98,7 +86,6 @@ class Deadline:
         self._timer = self._loop.call_at(due_s, self._wake)
 
     def close(self) -> None:
-        """Cancel the call."""
         self.due_s = inf
         if self._timer is not None:
             self._timer.cancel()

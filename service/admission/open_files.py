@@ -19,9 +19,6 @@ def allowed_connections(wanted: int) -> int:
     """Raise the limit of open files as far as the process may, and return how many connections it leaves.
 
     Shells start programs with a limit of 1,024 files for the sake of ``select()``, which this server does not use.
-
-    Args:
-        wanted: the largest useful number of connections.
     """
     if resource is None:
         return wanted

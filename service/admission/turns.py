@@ -30,9 +30,6 @@ class Turns:
     """Limits how much work runs at a time. A free place goes to the next client in turn, not to the oldest work.
 
     So a client waits for at most one work of each other client. Used from one event loop.
-
-    Args:
-        places: number of works that run at the same time.
     """
 
     def __init__(self, places: int) -> None:
@@ -43,12 +40,8 @@ class Turns:
     async def turn(self, client: str, due_s: float = inf) -> AsyncIterator[None]:
         """Hold a place, as a context manager.
 
-        Args:
-            client: the work's client (``budget.client_of``).
-            due_s: deadline for the turn, in seconds of ``time.monotonic``.
-
         Raises:
-            Overloaded: the turn did not come in time.
+            Overloaded: the turn did not come by ``due_s``, in seconds of ``time.monotonic``.
         """
         if not self.take():
             await self.wait(client, due_s)

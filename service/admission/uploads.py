@@ -20,7 +20,6 @@ SHORTER = "cut the input into several chunks"
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-"""ASGI's ``receive``."""
 
 
 class Uploads:
@@ -45,23 +44,19 @@ class Uploads:
 
     @property
     def bytes(self) -> int:
-        """Count the bytes that the server holds for its clients."""
         return self.ledger.total
 
     @property
     def under_way(self) -> int:
-        """Count the bodies under way."""
         return len(self._under_way)
 
     def begin(self, upload: Upload) -> None:
-        """Note that a body begins to arrive."""
         timeout_s = ENDING_S if self.admission.is_ending else self._timeout_s
         upload.deadline.set(asyncio.get_running_loop().time() + timeout_s)
         self._under_way.add(upload)
         self._finished.clear()
 
     def end(self, upload: Upload) -> None:
-        """Note that a body is no longer read."""
         if upload in self._under_way:
             upload.deadline.close()
             self._under_way.remove(upload)
@@ -69,7 +64,6 @@ class Uploads:
                 self._finished.set()
 
     def late(self) -> TooSlow | ShuttingDown:
-        """Make the error for a body that did not come in time."""
         if self.admission.is_ending:
             return shutting_down()
         return TooSlow(f"the body was not complete after {self._timeout_s:g} s: send it faster, or {SHORTER}")
@@ -89,12 +83,6 @@ class Upload:
     """The body of one request: limits its time until it is complete, and counts its bytes until the answer.
 
     As a context manager it gives the bytes back at the end.
-
-    Args:
-        client: sender of the body (``budget.client_of``).
-
-    Attributes:
-        deadline: deadline for the complete body; set while it is under way.
     """
 
     deadline: Deadline
@@ -111,16 +99,11 @@ class Upload:
         self.give_back()
 
     def take(self, count: int) -> None:
-        """Count more bytes of the body.
-
-        Raises:
-            Overloaded: there is no room for them.
-        """
+        """Count more bytes of the body. Raises Overloaded if there is no room for them."""
         self._uploads.ledger.take(self._client, count)
         self._bytes += count
 
     def give_back(self) -> None:
-        """Stop counting its bytes."""
         if self._bytes:
             self._uploads.ledger.give(self._client, self._bytes)
             self._bytes = 0
@@ -130,11 +113,7 @@ class Upload:
         self._uploads.admission.check(self._client)
 
     def begin(self, late: Callable[[HetsynError], None]) -> None:
-        """Wait for the rest of the body, until ``end``.
-
-        Args:
-            late: called with the error if it does not come in time.
-        """
+        """Wait for the rest of the body, until ``end``. If it does not come in time, ``late`` gets the error."""
         self.deadline = Deadline(lambda: late(self._uploads.late()))
         self._uploads.begin(self)
 
@@ -147,7 +126,6 @@ class Upload:
 
         Args:
             declared: the header ``Content-Length``; empty if there is none.
-            max_bytes: longest body.
             advice: what to do about a body that is too long.
 
         Raises:
@@ -174,11 +152,7 @@ class Upload:
 
     @asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
-        """Count the body as under way within the context.
-
-        Raises:
-            TooSlow, ShuttingDown: it has not come in time.
-        """
+        """Count the body as under way within the context. Raises TooSlow or ShuttingDown if it is late."""
         try:
             async with asyncio.timeout(None) as timeout:
                 self.begin(lambda _: timeout.reschedule(0.0))
@@ -191,16 +165,11 @@ class Upload:
 
 
 def check_length(declared: bytes, max_bytes: int, advice: str = SHORTER) -> None:
-    """Check the header ``Content-Length``. Thousands of zeros are valid, but ``int`` refuses too many digits.
-
-    Raises:
-        TooLarge: the body is longer than ``max_bytes``.
-    """
+    """Check the header ``Content-Length``. Thousands of zeros are valid, but ``int`` refuses too many digits."""
     digits = declared.lstrip(b"0")
     if digits.isdigit() and (len(digits) > MOST_DIGITS or int(digits) > max_bytes):
         raise too_large(max_bytes, advice)
 
 
 def too_large(max_bytes: int, advice: str = SHORTER) -> TooLarge:
-    """Make the error for a body that is too long."""
     return TooLarge(f"the body is longer than {max_bytes} bytes: {advice}")
