@@ -1,18 +1,15 @@
-"""The chunks that wait for the engine: how much may wait, whose turn it is, and which ones form the next batch. Pure.
+"""Limits the chunks that wait for the engine, and chooses the client in turn and the next batch. Pure.
 
-The unit of work is a step, because a request's bytes do not tell its cost: 12 bytes can ask for 20,000 steps. Expected
-seconds would be more exact, but they depend on earlier measurements: the same chunk would be admitted now and refused
-later, and a limit could not be documented. A step takes up to 20 us in an exact network, and 0.5 us in a bank, where
-``SPIKES_A_STEP`` spikes take as long. The spikes of audio and values come from the encoder, so only their steps count.
-A row of values is a step, too: its length is the model's, not the client's.
+The unit of work is a step, because a request's bytes do not tell its cost: 12 bytes can ask for 20,000 steps. A limit
+of expected seconds would depend on earlier measurements: the same chunk would be admitted now and refused later. A step
+takes up to 20 us in an exact network, and 0.5 us in a bank, where ``SPIKES_A_STEP`` spikes take as long. Of audio and
+values only the steps count, because the encoder makes the spikes.
 
-Clients take turns. A new client goes to the end of the queue, and so does the client of a batch's leading chunk. So a
-chunk waits for at most one segment of each other client. The first chunk of the client in turn leads the batch, and its
-group (model, version) runs, so that no client and no group starves another. The group's other chunks follow in order of
-arrival, from any client. A batch ends before a chunk that would make it too large, or so long that the others are
-mostly padding. While all engines are busy, chunks gather anyway. ``max_wait_s`` makes an idle engine wait for more
-chunks, at the price of latency; the default is 0. A session never has two chunks waiting, because its chunks run one
-after the other.
+Clients take turns. A new client goes to the end of the queue, and so does the client of a batch's leading chunk. The
+first chunk of the client in turn leads the batch, and its group (model, version) runs. So a chunk waits for at most one
+segment of each other client, and no group starves another. The group's other chunks follow in order of arrival, from
+any client. A batch ends before a chunk that would make it too large, or so long that the others are mostly padding.
+While all engines are busy, chunks gather anyway. ``max_wait_s`` makes an idle engine wait for more, too.
 """
 
 from __future__ import annotations
@@ -34,22 +31,12 @@ SHORT_SHARE = 1e-3
 
 
 def work_of(steps: int, spikes: int) -> int:
-    """Compute the units of work of a chunk, at least 1.
-
-    Args:
-        steps: network steps.
-        spikes: spikes that are known before the computation.
-    """
+    """Compute the units of work of a chunk, at least 1. ``spikes`` are those known before the computation."""
     return steps + spikes // SPIKES_A_STEP + 1
 
 
 class Working(Protocol):
-    """A chunk in the backlog.
-
-    Attributes:
-        client: its sender.
-        work: units that are not done.
-    """
+    """A chunk in the backlog, with its units of work that are not done."""
 
     client: str
     work: int
@@ -64,7 +51,6 @@ class Backlog:
     Args:
         max_work: units that may wait in all.
         client_share: share of ``max_work`` that one client may have waiting, above 0, up to 1.
-        threads: batches that run at the same time.
 
     Attributes:
         turns: turn of each client with work here; the smallest is next.
@@ -84,7 +70,6 @@ class Backlog:
 
     @property
     def work(self) -> int:
-        """Return the units that wait in all."""
         return self._work
 
     def enter_all(self, client: str, chunks: Sequence[Working]) -> bool:
@@ -97,10 +82,9 @@ class Backlog:
         return True
 
     def enter(self, chunk: Working) -> None:
-        """Admit a chunk. A client with nothing here may exceed the limit, because its turn comes soon.
+        """Admit a chunk, or raise Overloaded, which says when to try again.
 
-        Raises:
-            Overloaded: the client's limit, or that of all, is reached. It says when to try again.
+        A client with nothing here may exceed the limit, because its turn comes soon.
         """
         client, work = chunk.client, chunk.work
         of_client = self._of_client.get(client)
@@ -148,13 +132,7 @@ class Backlog:
         self._work += work
 
     def _full(self, what: str, excess: float, threads: float) -> Overloaded:
-        """Make the error for a chunk without room.
-
-        Args:
-            what: the sentence that says what takes the room.
-            excess: units that must be done before.
-            threads: number of threads that work on them.
-        """
+        """Make the error for a chunk that has room after ``excess`` units."""
         retry_s = max(RETRY_S, float(ceil(excess * self.unit_s / threads)))
         return Overloaded(f"{what}: send the chunk again in {retry_s:g} s", retry_s)
 
@@ -164,9 +142,7 @@ class Waiting(Protocol):
 
     Attributes:
         group: model and version; all chunks of a batch have the same.
-        steps: network steps that the chunk takes.
         since_s: when it arrived, in seconds of any clock.
-        client: its sender.
     """
 
     @property
@@ -181,22 +157,14 @@ class Waiting(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """Run a batch now.
-
-    Attributes:
-        indices: its chunks among the waiting ones; the leading chunk comes first.
-    """
+    """Run a batch now: the waiting chunks with these indices, the leading one first."""
 
     indices: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Run nothing yet. Choose again when a chunk arrives, or at ``until_s``.
-
-    Attributes:
-        until_s: by the clock of ``Waiting.since_s``.
-    """
+    """Run nothing yet. Choose again when a chunk arrives, or at ``until_s``, by the clock of ``Waiting.since_s``."""
 
     until_s: float
 
@@ -218,15 +186,11 @@ class BatchPolicy:
     def choose(
         self, waiting: Sequence[Waiting], now_s: float, turns: Mapping[str, int] | None = None
     ) -> Run | Wait | None:
-        """Choose what an idle engine does next.
+        """Choose what an idle engine does next; None if no chunk waits.
 
         Args:
             waiting: chunks in order of arrival.
-            now_s: time, by the clock of ``Waiting.since_s``.
             turns: each client's turn, for clients with a waiting chunk; the smallest is next. None: by arrival.
-
-        Returns:
-            None if no chunk waits.
         """
         if not waiting:
             return None

@@ -53,16 +53,10 @@ class Batcher:
     """Runs chunks of many sessions in batches. Used from one event loop.
 
     Args:
-        engine: computes a batch.
-        policy: chooses a batch.
-        threads: batches that run at the same time.
         inline_s: a batch with a shorter estimate runs on the event loop.
-        clock: seconds, for the policy.
         timer: seconds, for a batch's time; by default the thread's CPU time for networks on the host, so that waiting
             for a core does not count.
-        max_work: units of work that may wait (``backlog``).
-        client_share: share of ``max_work`` that one client may have waiting.
-        timings: count batches; by default they are not exported.
+        max_work, client_share: as of ``Backlog``.
     """
 
     def __init__(
@@ -98,8 +92,6 @@ class Batcher:
         """Compute one chunk. If the caller is cancelled, the computation stops.
 
         Args:
-            work: the chunk and the stream before it.
-            client: the chunk's sender.
             due_s: deadline for the chunk's beginning, by ``clock``.
 
         Raises:
@@ -117,9 +109,7 @@ class Batcher:
     def submit(self, items: Sequence[Item], models: Sequence[Model], works: Sequence[Work]) -> None:
         """Compute chunks that came together. ``Item.done`` gets the outcome of each that is not dropped before.
 
-        Args:
-            items: the chunks. Those that are too much work, and all after ``stop``, are refused at once.
-            works: the work of each.
+        Those that are too much work, and all after ``stop``, are refused at once.
         """
         if self._is_stopped:
             _tell(items, [shutting_down() for _ in items])
@@ -306,12 +296,7 @@ class Batcher:
             self._finish(batch, measured)
 
     async def _run(self, batch: Sequence[Item], limit: int, taken: tuple[Segment, float] | None = None) -> None:
-        """Run a batch on a thread.
-
-        Args:
-            limit: steps of each stream.
-            taken: the batch's segment and the seconds of its encoder, if the encoder ran already.
-        """
+        """Run a batch on a thread. ``taken`` has its segment and its encoder's seconds, if that ran already."""
         try:
             loop = asyncio.get_running_loop()
             measured = await loop.run_in_executor(self._pool, self._compute, batch, limit, taken)

@@ -48,7 +48,6 @@ class CostLine:
 
     @property
     def is_settled(self) -> bool:
-        """Return whether the estimate is based on more than a few batches."""
         return self._measured >= SETTLED
 
     def seconds(self, steps: int, events: int) -> float:
@@ -83,19 +82,13 @@ class CostLine:
 class Item:
     """A chunk for the engine. Subclasses add their own members, and go on in ``done``.
 
-    Args:
-        client: its sender.
-        due_s: deadline for its beginning, by the batcher's clock; inf after it has begun.
-
     Attributes:
+        due_s: deadline for its beginning, by the batcher's clock; inf after it has begun.
         job: the rest to compute.
-        group: model and version; all chunks of a batch have the same.
         left: steps that the job still takes, at least 1.
         events: spikes in them; None if an encoder may make some.
         steps: its steps of a batch.
-        work: units that are not done (``backlog``).
         since_s: its arrival, by the batcher's clock.
-        ran: its time so far.
         is_computed: it waits for a segment, or is in one, and was not dropped.
     """
 
@@ -116,16 +109,10 @@ class Item:
 
     @staticmethod
     def done(items: Sequence[Any], outcomes: Sequence[Outcome | Exception]) -> None:
-        """Go on with chunks of this class that were computed together.
-
-        Args:
-            items: the chunks.
-            outcomes: the outcome of each, or its error.
-        """
+        """Go on with chunks of this class that were computed together, each with its outcome or error."""
         raise NotImplementedError
 
     def begin(self, model: Model, job: Job, left: int, events: int | None, now_s: float) -> None:
-        """Set the job to compute."""
         self.model, self.job = model, job
         self.group = model.group if job.raster is None else (model.group, "spikes")  # spikes in the reply cost more
         self.left, self.events = left, events
@@ -144,10 +131,8 @@ class Measured(NamedTuple):
 
     Attributes:
         results: of each job; an error if its state is broken.
-        segment: the steps that were run.
         encode_s: seconds of the encoder; None if all spikes were known.
-        network_s: seconds of the network.
-        ran: the time of both, by a clock that also counts while others use the processor.
+        ran: the time of encoder and network, by a clock that also counts while others use the processor.
     """
 
     results: Sequence[Job | Outcome | HetsynError]
@@ -158,11 +143,7 @@ class Measured(NamedTuple):
 
 
 class Estimates:
-    """Estimates batches from earlier ones.
-
-    Attributes:
-        inline_s: a batch with a shorter estimate is short.
-    """
+    """Estimates batches from earlier ones. A batch with a shorter estimate than ``inline_s`` is short."""
 
     def __init__(self, inline_s: float) -> None:
         self.inline_s = inline_s
@@ -172,11 +153,7 @@ class Estimates:
         self._step_s: float | None = None
 
     def observe(self, batch: Sequence[Item], measured: Measured) -> float:
-        """Learn from a batch that ran.
-
-        Returns:
-            Seconds of one step, averaged over batches.
-        """
+        """Learn from a batch that ran. Returns the seconds of one step, averaged over batches."""
         group, (_, segment, encode_s, network_s, *_) = batch[0].group, measured
         steps, seconds = segment.steps + len(batch), network_s
         if encode_s is not None:
