@@ -27,16 +27,10 @@ KEY_BYTES, ID_BYTES = 32, 8
 
 
 class CarryKeys:
-    """The keys' seals, by id.
-
-    Args:
-        keys: 32 bytes each; the first one seals.
-
-    Attributes:
-        ids: the keys' ids, 8 bytes each, in order.
+    """The keys' seals, by id. The first key seals.
 
     Raises:
-        CarryUnavailable: there is no key, a key occurs twice, or a key has another length.
+        CarryUnavailable: there is no key, a key occurs twice, or a key does not have 32 bytes.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -51,7 +45,6 @@ class CarryKeys:
         return self.ids[0], self._seals[self.ids[0]]
 
     def get(self, id_of_key: bytes) -> Seal | None:
-        """Return the seal of a key's id; None if there is no such key."""
         return self._seals.get(id_of_key)
 
 
@@ -61,11 +54,7 @@ def key_id(key: bytes) -> bytes:
 
 
 def read_keys(path: Path) -> CarryKeys:
-    """Read keys from a file.
-
-    Raises:
-        CarryUnavailable: the file cannot be read, or does not contain keys.
-    """
+    """Read keys from a file. Raises CarryUnavailable if it cannot be read, or does not contain keys."""
     try:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
@@ -74,14 +63,9 @@ def read_keys(path: Path) -> CarryKeys:
 
 
 def parse_keys(text: str, source: str) -> CarryKeys:
-    """Parse keys that are separated by line ends or commas.
+    """Parse keys in base64 that are separated by line ends or commas, or raise CarryUnavailable.
 
-    Args:
-        text: the keys in base64.
-        source: file or variable, for messages. Messages name a wrong key by its number alone, because it is a secret.
-
-    Raises:
-        CarryUnavailable: the text has something else than keys.
+    The message names a wrong key by its number alone, because it is a secret.
     """
     keys = []
     for number, line in enumerate(text.replace(",", "\n").splitlines(), 1):

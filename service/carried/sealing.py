@@ -20,11 +20,7 @@ _REDUCTION = 0x87  # of the field for the doubling of CMAC's subkeys
 
 
 class Seal:
-    """Seals and opens messages under one key. Threads may share it.
-
-    Args:
-        key: 32 bytes.
-    """
+    """Seals and opens messages under one key of 32 bytes. Threads may share it."""
 
     def __init__(self, key: bytes) -> None:
         # ECB of single blocks is the key derivation's pseudorandom function; it encrypts no data
@@ -34,11 +30,7 @@ class Seal:
         self._mask = (doubled & ((1 << _BLOCK_BITS) - 1)) ^ (_REDUCTION if is_reduced else 0)
 
     def seal(self, content: bytes, associated: bytes) -> bytes:
-        """Encrypt and authenticate under a random nonce.
-
-        Args:
-            content: encrypted.
-            associated: authenticated; neither encrypted nor part of the result.
+        """Encrypt ``content``, and authenticate it and ``associated``, under a random nonce.
 
         Returns:
             Nonce (24 bytes), encrypted content and tag (16 bytes).
@@ -51,11 +43,7 @@ class Seal:
         return self._derived(nonce).encrypt(nonce[12:], content, associated)
 
     def open(self, sealed: bytes, associated: bytes) -> bytes | None:
-        """Check and decrypt the result of ``seal``.
-
-        Returns:
-            The content; None if key, associated data or sealed bytes are not those of ``seal``.
-        """
+        """Decrypt the result of ``seal``; None if key, associated data or bytes are not those of ``seal``."""
         nonce = sealed[:NONCE_BYTES]
         if len(sealed) < NONCE_BYTES + TAG_BYTES:
             return None

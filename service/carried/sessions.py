@@ -24,14 +24,7 @@ from service.wire.schema import InferRequest
 
 
 class CarriedSessions:
-    """Applies chunks to sessions that come with them. Used from one event loop.
-
-    Args:
-        tokens: seal and open sessions; None if the server has no keys.
-        advance: computes a chunk.
-        counters: count chunks.
-        wall: seconds since 1970.
-    """
+    """Applies chunks to sessions that come with them. Used from one event loop."""
 
     def __init__(
         self,
@@ -48,12 +41,7 @@ class CarriedSessions:
     async def infer(self, request: InferRequest, permit: Permit) -> Answer:
         """Apply a chunk to the session that came with it, and return the session with the reply.
 
-        Args:
-            permit: the caller holds it.
-
-        Raises:
-            HetsynError: the client's token stays valid. The message says what the client can do, unless it is an
-                ArtifactError.
+        The caller holds the permit. After an error the client's token stays valid.
         """
         if self._tokens is None:
             raise CarryUnavailable(f"the server has no keys for carried sessions: {HOW_TO}")

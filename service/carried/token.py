@@ -45,13 +45,7 @@ _START = struct.Struct("<4sH")
 
 
 class Tokens:
-    """Seals sessions as tokens, opens tokens, and counts both. Used from one event loop.
-
-    Args:
-        keys: seal and open.
-        counters: count tokens.
-        wall: seconds since 1970.
-    """
+    """Seals sessions as tokens, opens tokens, and counts both. Used from one event loop."""
 
     def __init__(
         self, keys: CarryKeys, catalog: ModelCatalog, lifetimes: Lifetimes, counters: Counters, wall: Clock
@@ -64,7 +58,6 @@ class Tokens:
         self._packing = Packing()
 
     def seal(self, session_id: str, session: Session) -> bytes:
-        """Seal a session as a token."""
         record = self._packing.pack(session_id, session)
         key_id, seal = self._keys.current
         head = HEAD.pack(
@@ -77,11 +70,7 @@ class Tokens:
         return token
 
     def open(self, token: bytes, owner: str = "") -> tuple[str, Session]:
-        """Open the token of a session that goes on. Arguments, result and errors as ``unseal``.
-
-        Raises:
-            TokenExpired: the session is too old, or was unused for too long.
-        """
+        """Open a token as ``unseal`` does, or raise TokenExpired if its session has expired."""
         session_id, session = self.unseal(token, owner)
         if status(session.known, self._wall(), self._lifetimes) == "none":
             raise TokenExpired(
@@ -96,9 +85,6 @@ class Tokens:
 
         Args:
             owner: name of the client's key; empty without a key, and for an exported session.
-
-        Returns:
-            The session's id, and the session.
 
         Raises:
             TokenForeign, TokenTruncated, TokenFormat, TokenKeyUnknown, TokenForged: the token cannot be opened.
@@ -130,11 +116,7 @@ class Tokens:
 
 
 def _key_id(token: bytes) -> bytes:
-    """Read the id of the key that sealed a token.
-
-    Raises:
-        TokenForeign, TokenTruncated, TokenFormat, TokenForged: the bytes are no token.
-    """
+    """Read the id of the key that sealed a token; errors as of ``unseal``."""
     if token[:4] != MAGIC[: len(token)]:
         raise TokenForeign("these bytes are not a token of hetsyn: send the token of the last reply unchanged")
     if len(token) >= _START.size:
