@@ -35,13 +35,7 @@ RunChunk = Callable[[Model, Work, str, float], Awaitable[Outcome]]
 
 
 class PlannedChunk(NamedTuple):
-    """A chunk to apply.
-
-    Attributes:
-        session: the session before the chunk.
-        seq: number of the chunk.
-        work: what the engine has to do for the chunk.
-    """
+    """A chunk to apply, with the session before it."""
 
     session: Session
     seq: int
@@ -50,13 +44,7 @@ class PlannedChunk(NamedTuple):
 
 
 class Advanced(NamedTuple):
-    """A computed chunk.
-
-    Attributes:
-        session: the session after the chunk.
-        spikes: the chunk's spikes; None if nobody asks. They are not stored.
-        ran: the times of its computation.
-    """
+    """A computed chunk, with the session after it. ``spikes`` are not stored; None if nobody asks."""
 
     session: Session
     spikes: Spikes | None
@@ -76,13 +64,7 @@ class Finalized(NamedTuple):
 
 
 class Advance:
-    """Begins sessions and applies chunks to them. Used from one event loop.
-
-    Args:
-        engine: checks chunks.
-        run: computes a chunk.
-        counters: count chunks and sessions.
-    """
+    """Begins sessions and applies chunks to them. Used from one event loop."""
 
     def __init__(self, engine: Engine, run: RunChunk, catalog: ModelCatalog, counters: Counters) -> None:
         self._engine = engine
@@ -91,18 +73,7 @@ class Advance:
         self._counters = counters
 
     def begin(self, envelope: Parameters, now_s: float) -> Session:
-        """Begin a session.
-
-        Args:
-            envelope: names model and version.
-            now_s: time of its beginning.
-
-        Returns:
-            The session before its first chunk.
-
-        Raises:
-            NotFound: there is no such model or version.
-        """
+        """Make a session before its first chunk. Raises NotFound if there is no such model or version."""
         model = self._catalog.get(envelope.model, envelope.version)
         return Session(model, Known(Progress(), now_s, now_s), initial_stream(model))
 
@@ -119,9 +90,6 @@ class Advance:
         """Decide what to do with a chunk.
 
         Args:
-            snapshot: the session to decide on.
-            request: with the chunk.
-            now_s: time, by the clock of sessions.
             authoritative: the snapshot is the store's own. On any other the result is Reload in place of an error.
 
         Raises:
@@ -154,10 +122,6 @@ class Advance:
     def plan(self, session: Session, seq: int, request: InferRequest) -> PlannedChunk:
         """Check that a session takes a chunk.
 
-        Args:
-            session: the session before the chunk.
-            seq: number of the chunk, by the protocol.
-
         Raises:
             SessionEnded: the session takes no more chunks.
             InputError, UnsupportedInput: as ``Engine.check`` and ``with_endpointing``.
@@ -169,17 +133,10 @@ class Advance:
         return PlannedChunk(session, seq, request, Work(stream, chunk, envelope.end, spikes=envelope.spikes))
 
     def plan_all(self, sessions: Sequence[Session], requests: Sequence[InferRequest]) -> list[PlannedChunk] | None:
-        """Plan the next chunks of some sessions together: ten times as fast as one by one.
-
-        Args:
-            sessions: the sessions before the chunks.
-            requests: requests with a number each.
+        """Plan the next chunks of some sessions together: ten times as fast as one by one. Errors as ``plan``.
 
         Returns:
             None if a request does more than go on: ``plan`` decides on each then.
-
-        Raises:
-            InputError, UnsupportedInput: one of them is refused, as by ``plan``.
         """
         envelopes, chunks, *_, completed = zip(*requests, strict=True)
         _, models, versions, seqs, begins, ends, endpointing, spikes, _ = zip(*envelopes, strict=True)
@@ -198,15 +155,7 @@ class Advance:
         return list(map(_planned, zip(sessions, seqs, requests, works, strict=True)))
 
     async def apply(self, session_id: str, chunk: PlannedChunk, permit: Permit, clock: Clock) -> Advanced:
-        """Compute a chunk, and wait for it.
-
-        Args:
-            chunk: the result of ``plan``.
-            clock: gives the time of use.
-
-        Raises:
-            HetsynError: as ``Batcher.run``.
-        """
+        """Compute a chunk, and wait for it. ``clock`` gives the time of use. Errors as ``Batcher.run``."""
         outcome = await self._run(chunk.session.model, chunk.work, permit.client, permit.due_s)
         (session,) = self.applied([session_id], [chunk], [outcome], clock())
         return Advanced(session, self.spikes(chunk, outcome), outcome.ran)
@@ -214,12 +163,7 @@ class Advance:
     def applied(
         self, session_ids: Sequence[str], chunks: Sequence[PlannedChunk], outcomes: Sequence[Outcome], now_s: float
     ) -> list[Session]:
-        """Make the sessions after a chunk each, with the replies, together: five times as fast as one by one.
-
-        Args:
-            chunks: computed chunks.
-            now_s: time of use, by the clock of sessions.
-        """
+        """Make the sessions after a chunk each, with the replies, together: five times as fast as one by one."""
         sessions, seqs, requests, _ = zip(*chunks, strict=True)
         envelopes, _, digests, *_ = zip(*requests, strict=True)
         streams, results, _ = zip(*outcomes, strict=True)
@@ -251,9 +195,6 @@ class Advance:
     async def finalize(self, session_id: str, session: Session, permit: Permit, clock: Clock) -> Finalized:
         """End the utterance of a session with at least one applied chunk.
 
-        Args:
-            clock: gives the time of use.
-
         Raises:
             SessionEnded: the session takes no more chunks.
             UnsupportedInput: the model has no utterances.
@@ -278,12 +219,7 @@ class Advance:
         return Finalized(Session(session.model, known, outcome.stream), reply)
 
     def count(self, before: Sequence[Session], after: Sequence[Session]) -> None:
-        """Count chunks that were applied and committed.
-
-        Args:
-            before: sessions before the chunk.
-            after: sessions after the chunk.
-        """
+        """Count chunks that were applied and committed."""
         counters = self._counters
         counters.chunks_applied += len(after)
         counters.steps_applied += sum(map(_total_of, after)) - sum(map(_total_of, before))
@@ -323,14 +259,7 @@ def _steps(session: Session, result: Result) -> int:
 
 
 def reply_of(session_id: str, session: Session, seq: int, end: bool, steps: int, result: Result) -> Reply:
-    """Make the reply to a chunk.
-
-    Args:
-        session: the session before the chunk.
-        seq: number of the chunk.
-        end: the chunk ends the session.
-        steps: network steps of the chunk.
-    """
+    """Make the reply to a chunk. ``session`` is the session before it."""
     manifest = session.model.manifest
     has_probabilities = manifest.decision.rule != "trace" and len(result.probabilities) > 0
     label = label_of(manifest, result.probabilities) if has_probabilities and result.is_decided else None

@@ -70,12 +70,7 @@ EXPIRED_RECORD_S = 300.0  # a store keeps an expired session for this time, so t
 
 
 class Answered(NamedTuple, Generic[R]):
-    """An applied chunk.
-
-    Attributes:
-        seq: its number.
-        reply: its reply.
-    """
+    """An applied chunk."""
 
     seq: int
     digest: bytes
@@ -164,12 +159,7 @@ def status(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Status
 
 
 def are_next(known: Sequence[Known[R]], seqs: Sequence[int | None], now_s: float, lifetimes: Lifetimes) -> bool:
-    """Return whether each chunk is the next one of an open session, so that ``decide`` applies it: the usual case.
-
-    Args:
-        seqs: numbers of the chunks.
-        now_s: time, by the clock of ``known``.
-    """
+    """Return whether each chunk is the next one of an open session, so that ``decide`` applies it: the usual case."""
     progress, created_s, used_s = zip(*known, strict=True)
     expected, _, ended, _ = zip(*progress, strict=True)
     is_open = True not in ended and now_s < min(used_s) + lifetimes.idle_s and now_s < min(created_s) + lifetimes.age_s
@@ -224,7 +214,6 @@ def decide(
         known: None if the session does not exist.
         seq: number of the chunk; None takes the next number.
         digest: digest of the chunk's content and end flag.
-        now_s: time, by the clock of ``known``.
         authoritative: ``known`` is the store's record, not a cached one.
 
     Raises:
@@ -245,7 +234,6 @@ def decide(
 
 
 def unknown(session: str) -> NotFound:
-    """Make the error for a session that does not exist."""
     return NotFound(
         f"no session {client_id(session)!r}: it has not begun, has expired, was deleted, ended a while ago, or was "
         "lost with its server (--store keeps sessions). A session begins with seq 0, with begin=true "
@@ -254,17 +242,7 @@ def unknown(session: str) -> NotFound:
 
 
 def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: Lifetimes, *, replace: bool) -> None:
-    """Check that a session may be imported under an id.
-
-    Args:
-        session: the id.
-        known: the session of this id; None without.
-        now_s: time, by the clock of ``known``.
-        replace: the import may replace a session.
-
-    Raises:
-        SessionExists: there is a session of this id, without ``replace``.
-    """
+    """Raise SessionExists if there is a session of this id, and the import may not replace it."""
     if replace or status(known, now_s, lifetimes) == "none":
         return
     raise SessionExists(
@@ -273,25 +251,13 @@ def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: 
 
 
 def check_delete(session: str, known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> None:
-    """Check that there is a session to describe, export or delete.
-
-    Raises:
-        NotFound: there is no such session.
-    """
+    """Raise NotFound if there is no session to describe, export or delete."""
     if status(known, now_s, lifetimes) == "none":
         raise unknown(session)
 
 
 def admit(progress: Progress[R], seq: int | None, digest: bytes) -> Apply | Replay[R]:
-    """Decide on a chunk of an open or ended session, by the first table above.
-
-    Args:
-        seq: number of the chunk; None takes the next number.
-        digest: digest of the chunk's content and end flag.
-
-    Raises:
-        OutOfOrder, ConflictingChunk, SessionEnded: the chunk is refused.
-    """
+    """Decide on a chunk of an open or ended session, by the first table above. Arguments and errors as ``decide``."""
     last, expected = progress.last, progress.expected_seq
     if last is not None and seq == last.seq:
         if digest == last.digest:
@@ -316,13 +282,7 @@ def applied(progress: Progress[R], *, seq: int, digest: bytes, steps: int, end: 
 def all_applied(
     before: Sequence[Progress[R]], chunks: Sequence[Answered[R]], steps: Iterable[int], ends: Iterable[bool]
 ) -> Iterator[Progress[R]]:
-    """Compute the progress of several sessions after a chunk each.
-
-    Args:
-        before: progress before the chunk.
-        chunks: the applied chunks, with the numbers from ``Apply``.
-        steps: network steps of the chunk.
-        ends: the chunk ends the session.
+    """Compute the progress of several sessions after a chunk each, with the number from ``Apply``.
 
     Raises:
         OutOfOrder: another chunk was applied since the decision.

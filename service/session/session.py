@@ -32,7 +32,6 @@ class PlainReply(NamedTuple):
     It is written as JSON only on demand: most are replaced before anybody asks for them.
 
     Attributes:
-        steps: network steps of the chunk.
         label: index of the likeliest label; -1 for null.
         probabilities: float32 [outputs], as bytes: an array would take three times the memory.
     """
@@ -45,14 +44,7 @@ class PlainReply(NamedTuple):
 def members(
     session_id: str, manifest: Manifest, seq: int, steps: int, total_steps: int, said: Classified, end: bool
 ) -> Reply:
-    """Make the reply to a chunk.
-
-    Args:
-        seq: number of the chunk.
-        steps: network steps of the chunk.
-        said: the network's members.
-        end: the chunk ends the session.
-    """
+    """Make the reply to a chunk. ``said`` has the network's members."""
     reply = {
         "session": client_id(session_id),
         "model": manifest.name,
@@ -79,7 +71,6 @@ class Session(NamedTuple):
     """A session between two chunks.
 
     Attributes:
-        model: the model that it runs on.
         known: the protocol's knowledge of it, with the last reply as JSON or as numbers: Python objects would take many
             times the memory.
         stream: the state of its stream; None after the session has ended or was dropped.
@@ -150,21 +141,13 @@ class Session(NamedTuple):
 
     @property
     def open_stream(self) -> StreamState:
-        """Return the stream of a session that takes chunks.
-
-        Raises:
-            SessionEnded: the session takes no more chunks.
-        """
+        """Return the stream of a session that takes chunks. Raises SessionEnded if it takes no more."""
         if self.stream is None:
             raise SessionEnded("the session has ended: begin another one under a new id")
         return self.stream
 
     def check_model(self, envelope: Parameters) -> None:
-        """Check that a request names this session's model or none.
-
-        Raises:
-            ModelMismatch: the request names another model or version.
-        """
+        """Raise ModelMismatch if a request names another model or version than this session's."""
         for field, actual, requested in (
             ("model", self.model.name, envelope.model),
             ("version", self.model.version, envelope.version),
@@ -184,7 +167,6 @@ class Answer(NamedTuple):
     """The reply to a chunk.
 
     Attributes:
-        session_id: of the chunk's session.
         session: after the chunk. It has the reply, and writes it when somebody asks.
         more: what the client asks for beside the reply.
         is_carried: the client carries the session.
@@ -228,7 +210,6 @@ def finalized(reply: Reply, utterance: int, heard: Sequence[Heard]) -> Reply:
         utterance: number of the next utterance; nothing of it is decided yet.
         heard: events that the end adds.
     """
-    # keep only what identifies the chunk: every other member, also a later one, describes the ended utterance
     kept = {name: value for name, value in reply.items() if name in CHUNK_MEMBERS}
     events = [*reply.get("events", ()), *heard]
     return cast(Reply, {**kept, **classified(None, None), "utterance": utterance, "events": events})

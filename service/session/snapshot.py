@@ -24,12 +24,10 @@ class Snapshot(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Return whether there was no session."""
         return self.session is None and self.damage is None
 
     @property
     def known(self) -> Known[Kept] | None:
-        """Return what the protocol knows of the session."""
         return self.session.known if self.session else None
 
 
