@@ -47,14 +47,7 @@ class NotApplied(Exception):
 
 
 class Parts(Protocol):
-    """The parts of a server that its chunks share.
-
-    Attributes:
-        sessions: the table, in this process or with a store behind it.
-        advance: applies chunks.
-        batcher: computes them.
-        counters: count chunks and sessions.
-    """
+    """The parts of a server that its chunks share."""
 
     sessions: SessionTable
     advance: Advance
@@ -272,12 +265,7 @@ class Applying(Item):
             self._again(entry)
 
     def _finish(self, result: Answer | Exception, *, is_own: bool = True) -> None:
-        """Leave the session, and answer.
-
-        Args:
-            result: the answer, or the error.
-            is_own: this chunk itself met the store's failure.
-        """
+        """Leave the session, and answer. ``is_own``: this chunk itself met the store's failure."""
         entry = self._entered
         if is_own and isinstance(result, StoreUnavailable):
             entry.store_failures += 1
@@ -403,11 +391,7 @@ def _keep(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
 
 
 def _answer(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) -> None:
-    """Count stored chunks, and answer them. Each gets an answer, whatever goes wrong.
-
-    Args:
-        after: the session after each.
-    """
+    """Count stored chunks, and answer them. Each gets an answer, whatever goes wrong."""
     try:
         parts.advance.count(list(map(_before_of, chunks)), after)
         timings = parts.counters.timings

@@ -45,7 +45,6 @@ class SessionEntry:
     Attributes:
         client: the sender of the last chunk; what the store is asked counts as asked by it.
         snapshot: the session as last seen; None if only the store knows.
-        groups: groups of sessions that the entry counts in.
         has_place: the session counts as an open one.
         bytes: memory that the groups count for the session.
         stays: the entry needs no work when its last request leaves it.
@@ -103,11 +102,8 @@ class SessionEntry:
     def turn(self, due_s: float = inf) -> _Turn:
         """Make a context that holds the session exclusively, first come, first served.
 
-        Args:
-            due_s: deadline for the turn, in seconds of ``time.monotonic``.
-
         Raises:
-            Overloaded: the turn did not come in time.
+            Overloaded: the turn did not come by ``due_s``, in seconds of ``time.monotonic``.
             StoreUnavailable: the store failed on another request while this one waited. Else the session's requests
                 would wait for a hung store one after the other.
         """
@@ -173,14 +169,8 @@ OPEN_ROWS: tuple[RowName, ...] = ("first", "later")
 class SessionGroup:
     """Sessions with a common limit: all of a process, or those of one client.
 
-    Args:
-        max_open: open sessions.
-        max_bytes: bytes of all sessions.
-        client: address or name of the key; empty for all sessions.
-        is_key: the client is a key.
-
     Attributes:
-        entries: all that count here.
+        client: address or name of the key; empty for all sessions.
         open: open sessions, and those that a current request may open.
         rows: entries by id, the least recently used one first: ``first`` has open sessions of one chunk, ``later``
             those of several, ``ended`` ended ones.
@@ -224,12 +214,7 @@ class SessionGroup:
         return filter(None, map(self.unused, OPEN_ROWS))
 
     def full(self, lack: Literal["places", "bytes"], lifetimes: Lifetimes, retry_s: float, now_s: float) -> Overloaded:
-        """Make the error for a session without room. It does not reveal numbers of all sessions.
-
-        Args:
-            retry_s: the wait, if nothing better is known.
-            now_s: time, by the clock of sessions.
-        """
+        """Make the error for a session without room. It does not reveal numbers of all sessions."""
         owner = f"key {self.client!r}" if self._is_key else "this client"
         if lack == "places":
             all_say, says = "the server has as many sessions as it takes", f"{self.open} sessions of {owner} are open"
@@ -251,15 +236,12 @@ class Quota:
     """Counts the entries of a process, in all and by client, and drops some if others need room.
 
     Args:
-        limits: number and bytes, and the share of one client.
         retry_s: the wait of a refused client, if nothing better is known.
-        clock: seconds, for the times in ``Session.known``.
         keys: they may have their own limits; None if clients are addresses.
-        dropped: called for each open session that was removed, with its snapshot and the reason.
+        dropped: called for each open session that was removed.
         is_cache: a store has the sessions.
 
     Attributes:
-        entries: by id.
         all: the sessions of the process.
         ages: ages of open sessions at the last sweep.
     """
@@ -292,12 +274,8 @@ class Quota:
     def add(self, session_id: str, client: str, *, is_one_shot: bool) -> SessionEntry:
         """Make the entry of a session.
 
-        Args:
-            client: the request's client.
-            is_one_shot: the session needs no room.
-
         Raises:
-            Overloaded: there is no room.
+            Overloaded: there is no room. A one-shot session needs none.
         """
         groups = self._groups(session_id, client)
         if not is_one_shot:  # the key may already count a session in the store
@@ -321,12 +299,7 @@ class Quota:
                 del self._clients[group.client]
 
     def count(self, entry: SessionEntry, count: int, row: RowName) -> None:
-        """Count an entry as just used, in place of what it counted before.
-
-        Args:
-            count: bytes of memory.
-            row: a key of ``SessionGroup.rows``; empty without a session.
-        """
+        """Count an entry as just used, with ``count`` bytes, in place of what it counted before."""
         more_bytes = count - entry.bytes
         entry.bytes = count
         if row == entry.row and row:
@@ -351,9 +324,7 @@ class Quota:
         A session that a store has may leave memory at any time.
 
         Args:
-            groups: groups that the session counts in.
-            more_open: 1 if it does not count as open yet.
-            more_bytes: bytes that it will take.
+            more_open: 1 if the session does not count as open yet.
 
         Raises:
             Overloaded: too few can be dropped. It says when the next one can.
@@ -408,10 +379,9 @@ class Quota:
         return True
 
     def sweeping(self, now_s: float) -> Iterator[float]:
-        """Remove the entries of expired sessions in slices; entries may be used in between.
+        """Remove the entries of expired sessions in slices, and yield the share of each slice.
 
-        Yields:
-            The share of the whole sweep after each slice.
+        Entries may be used between two slices.
         """
         session_ids = list(self.entries)
         ages = Ages()
@@ -438,7 +408,6 @@ class Quota:
         return self.all, group
 
     def _most(self, client: str) -> tuple[int, int]:
-        """Return the most sessions and bytes of a client."""
         most_open = most_bytes = sys.maxsize
         if not self._is_cache:
             most_open, most_bytes = max(1, int(self.all.max_open * self._share)), int(self.all.max_bytes * self._share)
@@ -452,7 +421,6 @@ class Quota:
             group.max_open, group.max_bytes = self._most(client)
 
     def _drop_due(self, group: SessionGroup) -> bool:
-        """Drop an expired session of a group."""
         now_s = self._clock()
         return any(self.expire(entry.id, now_s) for entry in group.oldest())
 
@@ -479,7 +447,6 @@ class Quota:
 
 
 def row_of(session: Session) -> RowName:
-    """Choose the row for an entry with this session."""
     progress = session.known.progress
     return "ended" if progress.ended else "first" if progress.expected_seq <= 1 else "later"
 

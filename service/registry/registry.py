@@ -29,14 +29,7 @@ log = logging.getLogger("hetsyn.sessions")
 
 
 class SessionRegistry:
-    """Has the parts that apply chunks to sessions, and describes and deletes sessions. Used from one event loop.
-
-    Args:
-        sessions: the table, in this process or with a store behind it.
-        advance: applies chunks.
-        batcher: computes them.
-        counters: count chunks and sessions.
-    """
+    """Has the parts that apply chunks to sessions, and describes and deletes sessions. Used from one event loop."""
 
     def __init__(self, sessions: SessionTable, advance: Advance, batcher: Batcher, counters: Counters) -> None:
         self.sessions = sessions
@@ -46,10 +39,6 @@ class SessionRegistry:
 
     async def delete(self, session_id: str, due_s: float = inf, client: str = "") -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
-
-        Args:
-            due_s: deadline for its turn (``SessionEntry.turn``).
-            client: the request's sender.
 
         Raises:
             NotFound: there is no such session.
@@ -85,9 +74,6 @@ class SessionRegistry:
     async def probe(self, request: InferRequest, due_s: float = inf, client: str = "") -> tuple[Session, bool]:
         """Find the session that a chunk would go on with, after earlier chunks. Nothing is applied.
 
-        Args:
-            request: has the session's id, and a chunk of its kind; the number does not matter.
-
         Returns:
             The session and True, or the session that the chunk would begin and False.
 
@@ -106,28 +92,18 @@ class SessionRegistry:
         return session, has_begun
 
     def offer(self, request: InferRequest) -> Session:
-        """Make the session that a chunk of a new id would begin, without beginning it.
-
-        Raises:
-            HetsynError: the chunk would be refused with any id.
-        """
+        """Make the session that a chunk of a new id would begin, or raise the error that refuses the chunk."""
         session = self.advance.begin(request.envelope, self.sessions.clock())
         self.advance.plan(session, 0, request)
         return session
 
     async def finalize(self, session_id: str, permit: Permit) -> Reply | None:
-        """End the utterance of a session now, after earlier chunks.
+        """End the utterance of a session now, after earlier chunks. After an error the session is unchanged.
 
         It changes the last chunk's reply, and takes no number. When repeated, it answers that nothing was heard since.
 
-        Args:
-            permit: the caller holds it.
-
         Returns:
             The last reply, with the end of the utterance as its last event; None if no chunk was applied yet.
-
-        Raises:
-            HetsynError: the session is unchanged.
         """
         sessions = self.sessions
         try:

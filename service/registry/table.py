@@ -31,17 +31,13 @@ class SessionTable:
     """Entries of sessions by id. Used from one event loop.
 
     Args:
-        limits: number and bytes of the sessions in memory.
         retry_s: the wait of a refused client, if nothing better is known.
-        counters: count dropped sessions.
         clock: seconds, for sessions without a store.
         wall: seconds since 1970, for the times in a store's records.
-        keys: they may have their own limits; None if clients are addresses.
 
     Attributes:
         store: has the sessions; None if they are only in memory.
         clock: seconds, for the times in ``Session.known``.
-        quota: keeps the entries within the limits.
     """
 
     def __init__(
@@ -75,7 +71,6 @@ class SessionTable:
 
     @property
     def open(self) -> int:
-        """Count the open sessions in the memory of this process."""
         return self.quota.all.open
 
     @property
@@ -92,7 +87,6 @@ class SessionTable:
         """Return the entry of a session, made if there is none. The caller uses it until ``leave``.
 
         Args:
-            client: the request's sender.
             is_one_shot: the request would begin and end the session, so it needs no room.
 
         Raises:
@@ -106,9 +100,6 @@ class SessionTable:
 
     def find(self, session_id: str, client: str = "") -> SessionEntry:
         """Return the entry of a session that should exist; it may have expired. The caller uses it until ``leave``.
-
-        Args:
-            client: the request's sender.
 
         Raises:
             NotFound: there is no entry, and no store that may have the session.
@@ -160,7 +151,6 @@ class SessionTable:
         """Return a snapshot to decide on, without a look into the store.
 
         Args:
-            entry: the session's entry; the caller holds it.
             may_be_first: the request may be the session's first.
 
         Returns:
@@ -183,11 +173,7 @@ class SessionTable:
         return snapshot
 
     async def existing(self, entry: SessionEntry) -> Session:
-        """Return the latest session of an entry; errors as of ``latest``.
-
-        Raises:
-            NotFound: there is no session, or it has expired.
-        """
+        """Return the latest session of an entry; errors as of ``latest``. Raises NotFound if there is none."""
         snapshot = await self.latest(entry)
         if snapshot.damage is not None:
             raise snapshot.damage
@@ -196,10 +182,7 @@ class SessionTable:
         return snapshot.session
 
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
-        """Replace a snapshot by a session.
-
-        Returns:
-            False if another process has changed the session since the snapshot. Nothing was replaced then.
+        """Replace a snapshot by a session. Returns False if another process has changed the session since.
 
         Raises:
             StoreUnavailable: it may have been replaced or not.

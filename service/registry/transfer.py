@@ -22,13 +22,7 @@ LARGE_IMPORTS = 1  # on threads at a time: more would be no faster, and delay ch
 
 
 class SessionTransfer:
-    """Exports and imports the sessions of a table. Used from one event loop.
-
-    Args:
-        sessions: the table.
-        tokens: seal and open exported sessions; None if the server has no keys.
-        counters: count sessions.
-    """
+    """Exports and imports the sessions of a table. Used from one event loop."""
 
     def __init__(self, sessions: SessionTable, tokens: Tokens | None, counters: Counters) -> None:
         self._sessions = sessions
@@ -38,20 +32,13 @@ class SessionTransfer:
 
     @property
     def tokens(self) -> Tokens:
-        """Seal and open exported sessions.
-
-        Raises:
-            CarryUnavailable: the server has no keys.
-        """
+        """Seal and open exported sessions. Raises CarryUnavailable if the server has no keys."""
         if self._tokens is None:
             raise CarryUnavailable(f"sessions are exported and imported sealed, and this server has no keys: {HOW_TO}")
         return self._tokens
 
     async def export_state(self, session_id: str, due_s: float = inf, client: str = "") -> bytes:
         """Seal a session as a token, after the chunks that arrived before.
-
-        Args:
-            due_s: deadline for its turn (``SessionEntry.turn``).
 
         Raises:
             NotFound, StoreUnavailable, StateError: as ``SessionTable.existing``.
@@ -70,12 +57,6 @@ class SessionTransfer:
         self, session_id: str, content: bytes, *, replace_it: bool, client: str = "", due_s: float = inf
     ) -> tuple[dict[str, Any], bool]:
         """Import an exported session under an id, as if it had just been used.
-
-        Args:
-            session_id: id of the imported session; it may differ from the exported one's.
-            content: the exported session.
-            replace_it: replace an existing or expired session of this id.
-            client: the sender.
 
         Returns:
             The session's description, and whether the id was free.
@@ -114,11 +95,7 @@ class SessionTransfer:
             sessions.leave(entry)
 
     def _imported(self, exported_id: str, session: Session) -> Session:
-        """Return an exported session with the present as its last use.
-
-        Raises:
-            TokenExpired: the session has expired or is too old.
-        """
+        """Return an exported session with the present as its last use. Raises TokenExpired if it is too old."""
         session = session.shifted(-self._sessions.wall_offset_s)
         now_s = self._sessions.clock()
         created_s = min(session.known.created_s, now_s)
