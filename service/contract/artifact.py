@@ -30,7 +30,7 @@ _OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", 
 
 
 class Artifact:
-    """An artifact folder whose manifest was read. A file is verified when it is read."""
+    """An artifact folder with its manifest, which was read. A file is verified when it is read."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
@@ -38,40 +38,24 @@ class Artifact:
 
     @staticmethod
     def describe(folder: Path) -> Artifact:
-        """Read the manifest alone.
-
-        Raises:
-            ArtifactError: the folder is no artifact.
-        """
+        """Read the manifest alone. Raises ArtifactError if the folder is no artifact."""
         path = folder / MANIFEST
         return Artifact(folder, parse_manifest(read_file(path, MAX_MANIFEST_BYTES), path))
 
     @staticmethod
     def open(folder: Path) -> Artifact:
-        """Read the manifest and check every file's size and hash.
-
-        Raises:
-            ArtifactError: the folder is no artifact, or a file is missing, extra-long or altered.
-        """
+        """Read the manifest, and check all files; errors as ``describe`` and ``verify``."""
         artifact = Artifact.describe(folder)
         artifact.verify()
         return artifact
 
     def verify(self) -> None:
-        """Check every file's size and hash.
-
-        Raises:
-            ArtifactError: a file is missing, extra-long or altered.
-        """
+        """Check every file's size and hash. Raises ArtifactError if a file is missing, extra-long or altered."""
         for name in self.manifest.files:
             self.read(name)
 
     def read(self, name: str) -> bytes:
-        """Read a file and verify its content.
-
-        Raises:
-            ArtifactError: the manifest does not list it, or its content is not the listed one.
-        """
+        """Read a file. Raises ArtifactError if its content is not the one that the manifest lists."""
         entry = self.manifest.files.get(name)
         if entry is None:
             raise ArtifactError(f"{self.folder}: the manifest lists no file {name!r}")
@@ -82,11 +66,7 @@ class Artifact:
 
 
 def read_file(path: Path, max_bytes: int, *, is_exact: bool = False) -> bytes:
-    """Read a regular file of at most ``max_bytes``. Opens nothing else.
-
-    Args:
-        path: a symbolic link may lead to a file in the same folder or below.
-        is_exact: the file must have exactly ``max_bytes``.
+    """Read a regular file of at most ``max_bytes``, or of exactly as many. Opens nothing else.
 
     Raises:
         ArtifactError: there is no such file, it is another kind of file, outside its folder, or has another length.

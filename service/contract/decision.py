@@ -21,20 +21,12 @@ LOWEST_SUM, HIGHEST_SUM = 1e-6, 2.0
 
 
 def is_decided(decision: Decision, step: int) -> bool:
-    """Return whether the stream is past the steps that do not count.
-
-    Args:
-        step: steps since the stream's beginning.
-    """
+    """Return whether a stream of ``step`` steps is past those that do not count."""
     return step > decision.skip_steps
 
 
 def label_of(manifest: Manifest, probabilities: Float32Array) -> str | None:
-    """Return the likeliest label; None if the model answers null.
-
-    Args:
-        probabilities: [outputs], after a step that counts.
-    """
+    """Return the likeliest label of ``probabilities``, [outputs], after a step that counts; None for null."""
     best = int(_best(manifest, probabilities[np.newaxis])[0])
     return None if best < 0 else manifest.labels[best]
 
@@ -89,11 +81,7 @@ def class_probabilities(
 
 
 def is_distribution(probabilities: Sequence[float]) -> bool:
-    """Return whether numbers can be class probabilities: each is within 0 and 1, and their sum is about 1.
-
-    Args:
-        probabilities: [outputs], at least one.
-    """
+    """Return whether numbers, at least one, can be class probabilities: within 0 and 1, with a sum of about 1."""
     total = sum(probabilities)
     if not (LOWEST_SUM <= total <= HIGHEST_SUM and min(probabilities) >= 0):  # false if one is NaN
         return False

@@ -23,11 +23,7 @@ def usual_folder() -> Path:
 
 
 def find_artifacts(models: Path) -> list[Path]:
-    """List the folders ``models/NAME/VERSION`` that contain a manifest, sorted.
-
-    Raises:
-        ArtifactError: the folder does not exist.
-    """
+    """List the folders ``models/NAME/VERSION`` with a manifest, sorted. Raises ArtifactError if there is no folder."""
     if not models.is_dir():
         raise ArtifactError(f"{models}: no such folder of models: name yours, as in --models DIR")
     folders = (path.parent for path in models.glob(f"*/*/{MANIFEST}"))
@@ -40,11 +36,7 @@ def find_versions(model: Path) -> list[Path]:
 
 
 def read_default(models: Path) -> str | None:
-    """Read the name in the file ``models/default``; None if there is no such file.
-
-    Raises:
-        ArtifactError: the file does not contain one name.
-    """
+    """Read the name in the file ``models/default``; None without a file. Raises ArtifactError if it has no name."""
     path = models / DEFAULT
     if not path.is_file():  # a model may be named "default"
         return None
@@ -75,7 +67,6 @@ def default_of_folder(folder: Path, names: Sequence[str]) -> str | None:
 
 
 def no_models_error(folder: Path) -> ArtifactError:
-    """Make the error for a folder without models."""
     unversioned = next(folder.glob(f"*/{MANIFEST}"), None)
     if unversioned is not None:
         return ArtifactError(
@@ -92,14 +83,7 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 
 def newest_artifact(path: Path) -> Artifact:
-    """Open an artifact.
-
-    Args:
-        path: folder of an artifact, or of a model's versions; the newest is taken.
-
-    Raises:
-        ArtifactError: the folder is neither, or the artifact is damaged.
-    """
+    """Open the artifact in a folder, or the newest of a model's versions in it. Raises ArtifactError without one."""
     if (path / MANIFEST).is_file():
         return Artifact.open(path)
     versions = sorted(find_versions(path), key=lambda folder: natural_key(folder.name))
@@ -109,12 +93,9 @@ def newest_artifact(path: Path) -> Artifact:
 
 
 def named_artifact(model: Path, models: Path) -> Artifact:
-    """Open an artifact by its folder or by its model's name.
+    """Open an artifact by its folder, by the folder of its model's versions (the newest), or by a name in ``models``.
 
-    Args:
-        model: folder of an artifact, of a model's versions (for the newest), or a name in ``models``. A folder of that
-            name without a model, such as the one with its recordings, is ignored.
-        models: folder of models.
+    A folder of that name without a model, as the one with its recordings, is ignored.
 
     Raises:
         ArtifactError: there is none, or it is damaged.

@@ -39,44 +39,32 @@ STATE, NEXT_STATE = "state", "next.state"
 STEP, NEXT_STEP = "step", "next.step"
 SCORES, PROBABILITIES, READOUT = "scores", "probabilities", "readout"
 
-# axes whose lengths differ from call to call
+# axes that have another length in each call
 BATCH, EVENTS, LONGEST, SAMPLES = "batch", "events", "longest", "samples"
 
 Float32Array: TypeAlias = NDArray[np.float32]
 
 
 class TensorType(NamedTuple):
-    """Type and shape that a graph declares for an input or output.
-
-    Attributes:
-        dtype: ``float32``, ``float64`` or ``int64``.
-        shape: a length, or the name of an axis, for each dimension.
-    """
+    """Type and shape that a graph declares for an input or output. A name in ``shape`` is that of an axis."""
 
     dtype: str
     shape: tuple[int | str, ...]
 
     def lengths(self, axes: Mapping[str, int]) -> tuple[int, ...]:
-        """Return the shape in a call.
-
-        Args:
-            axes: the length of each named axis.
-        """
+        """Return the shape in a call; ``axes`` has the length of each named axis."""
         return tuple(axes[axis] if isinstance(axis, str) else axis for axis in self.shape)
 
 
 def state_name(tensor: str) -> str:
-    """Name the encoder graph's input for a state tensor."""
     return f"state.{tensor}"
 
 
 def next_name(tensor: str) -> str:
-    """Name the encoder graph's output for a state tensor."""
     return f"next.{tensor}"
 
 
 def spikes_name(layer: str) -> str:
-    """Name the network graph's output of a hidden layer's spikes."""
     return f"{layer}.spikes"
 
 
@@ -100,11 +88,6 @@ def network_outputs(words: int, outputs: int, hidden: Mapping[str, int]) -> dict
     """Describe the outputs of a network graph, in order.
 
     A server needs all of them but the hidden layers' spikes, which it reads only for clients that ask for them.
-
-    Args:
-        words: float32 values of a stream's state.
-        outputs: neurons of the readout.
-        hidden: neurons of each hidden layer, by the layer's name.
     """
     return {
         NEXT_STATE: TensorType("float32", (BATCH, words)),
@@ -117,11 +100,7 @@ def network_outputs(words: int, outputs: int, hidden: Mapping[str, int]) -> dict
 
 
 def encoder_inputs(state: Sequence[TensorDescription], values: int = 0) -> dict[str, TensorType]:
-    """Describe the inputs of an encoder graph, in order.
-
-    Args:
-        values: channels of an encoder of rows of values; 0 for one of audio.
-    """
+    """Describe the inputs of an encoder graph, in order. ``values`` are the channels of a row; 0 for audio."""
     return {
         **({VALUES: _values(values)} if values else {AUDIO: TensorType("float32", (BATCH, SAMPLES))}),
         STEPS: TensorType("int64", (BATCH,)),

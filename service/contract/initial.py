@@ -27,21 +27,12 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def array_name(part: str, tensor: str) -> str:
-    """Name a tensor's array in the file.
-
-    Args:
-        part: the network's form, or ``encoder``.
-        tensor: name of the state tensor.
-    """
+    """Name a tensor's array in the file. ``part`` is the network's form, or ``encoder``."""
     return f"{part}/{tensor}"
 
 
 class InitialState:
-    """The first state of an artifact's streams.
-
-    Raises:
-        ArtifactError: the artifact's ``initial_file`` is damaged, or does not fit the manifest.
-    """
+    """The first state of an artifact's streams. Raises ArtifactError if ``initial_file`` is damaged or misfits."""
 
     def __init__(self, artifact: Artifact) -> None:
         self._manifest = artifact.manifest
@@ -103,11 +94,7 @@ def _read(artifact: Artifact) -> Mapping[str, NDArray[Any]]:
 
 
 def _check(name: str, array: NDArray[Any], tensor: TensorDescription) -> None:
-    """Check an array's shape and type.
-
-    Raises:
-        ValueError: they are not the manifest's.
-    """
+    """Raise ValueError if an array does not fit its tensor."""
     if (array.shape, array.dtype) != (tensor.shape, np.dtype(tensor.dtype)):
         raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, its tensor {tensor.dtype} {list(tensor.shape)}")
     if not np.isfinite(array).all():

@@ -85,7 +85,6 @@ class EncoderDescription(_Part):
             a row of ``channels`` numbers a step.
         file: the graph that makes spikes of whole steps. None for audio whose samples are the network's values: a step
             takes ``samples_per_step``, one a channel.
-        channels: numbers in a row; 1 for audio.
         sample_rate_hz: rate of audio; 0 for rows, one of which is a step.
         samples_per_step: samples of a step; 1 for rows.
     """
@@ -124,7 +123,6 @@ class InputDescription(_Part):
         kind: ``spikes``, or ``values``: real numbers, with 1 for a spike. A model with an encoder also takes the
             encoder's input.
         channels: numbers, or possible spikes, of a step.
-        step_s: duration of a step in seconds.
         description: what the channels are, for people.
     """
 
@@ -230,7 +228,6 @@ class NetworkDescription(_Part):
 
     @property
     def has_score_low(self) -> bool:
-        """Return whether the score is stored as low and high words."""
         return len(self.state) > 2 and self.state[-3].name == DECISION_SCORE_LOW
 
     @property
@@ -301,13 +298,11 @@ class Manifest(_Part):
         return (*audio, *values, "events", "dense")
 
     def to_json(self) -> str:
-        """Make the file's content."""
         unused = {name for name, value in REJECTION.items() if getattr(self, name) == value}
         return self.model_dump_json(indent=1, exclude=unused) + "\n"
 
     @property
     def total_bytes(self) -> int:
-        """Add up the bytes of all files and of one stream's state."""
         encoder = self.encoder.state_bytes if self.encoder else 0
         return sum(entry.bytes for entry in self.files.values()) + self.network.state_bytes + encoder
 
@@ -320,11 +315,7 @@ def usual_exactness(tolerance: float, kind: str, *, has_bank: bool) -> Exactness
 
 
 def _of_format_6(raw: dict[str, Any]) -> dict[str, Any]:
-    """Make a manifest of an older format one of format 6: its network is the default form.
-
-    Raises:
-        ValueError: it names no form that it has.
-    """
+    """Make a manifest of an older format one of format 6: its network is the default form."""
     name, forms, kind = raw.get("default_form"), raw.get("forms"), raw.get("input")
     network = forms.get(name) if isinstance(name, str) and isinstance(forms, dict) else None
     if not isinstance(network, dict):
@@ -372,7 +363,6 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
 
 
 def _count(value: Any) -> int:
-    """Count the values in parsed JSON."""
     count, waiting = 0, [value]
     while waiting:
         inner = waiting.pop()
@@ -394,11 +384,7 @@ def _hash(fields: Any) -> bytes:
 
 
 def _check_state(state: tuple[TensorDescription, ...]) -> None:
-    """Check that the tensors have different names and are small enough.
-
-    Raises:
-        ValueError: a name occurs twice, or they are too large.
-    """
+    """Raise ValueError if two tensors have the same name, or they are too large."""
     names = [tensor.name for tensor in state]
     if len(set(names)) < len(names):
         raise ValueError("two state tensors have the same name")
