@@ -37,16 +37,11 @@ QUIETEST = 1e-9  # power of a step with the level -90 dB
 
 
 class Rules(NamedTuple):
-    """Settings in steps.
+    """Settings in steps; ``Endpointing`` describes the first seven.
 
     Attributes:
-        threshold: rise of the activity above the background that is speech.
         release: rise below which speech is silence.
-        onset: steps of speech before an utterance begins.
-        preroll: steps before the onset that belong to it.
-        silence: steps of silence that end an utterance.
-        no_speech: steps without speech after which nothing was heard; 0 for never.
-        longest: steps of an utterance.
+        no_speech: 0 for never.
         memory: share of the smoothed activity that is left after a step.
         rise_in_silence: largest rise of the background in a step of silence.
         rise_in_speech: largest rise of the background in a step of speech.
@@ -98,8 +93,6 @@ class Hearing(NamedTuple):
         run: how many steps in a row, up to now, point to the other phase: quiet ones in speech, loud ones in silence.
         skip: steps at the beginning of an utterance that were heard already.
         activity: smoothed activity.
-        background: the background.
-        has_begun: there was a step.
         peak: the highest activity of the utterance.
         low: the lowest activity of the last ``low_steps`` steps.
         last_low: the lowest activity of the ``gap`` steps before them.
@@ -120,9 +113,6 @@ class Hearing(NamedTuple):
 
 def scan(rules: Rules, hearing: Hearing, activity: Sequence[float]) -> tuple[Hearing, int, Found | None]:
     """Scan steps up to the first one at which something is found.
-
-    Args:
-        hearing: the state before the steps.
 
     Returns:
         The state after, the number of scanned steps, and what was found at the last of them.

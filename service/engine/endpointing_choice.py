@@ -24,7 +24,6 @@ def _own_kind(model: Model) -> InputKind:
 
 
 def _settings(model: Model, change: EndpointingChange | None, kind: InputKind) -> Endpointing:
-    """Return the settings of a stream that begins."""
     threshold = SOUND_THRESHOLD_DB if kind == "audio" else OTHER_THRESHOLD
     settings = model.manifest.endpointing or Endpointing(threshold=threshold)
     if kind != _own_kind(model):
@@ -66,11 +65,7 @@ def with_endpointing(
 
 
 def check_has_utterances(model: Model, kind: InputKind) -> None:
-    """Check that a model answers utterances, and that the endpointer can hear its input.
-
-    Raises:
-        UnsupportedInput: it does not, or it cannot.
-    """
+    """Raise UnsupportedInput if a model has no utterances, or the endpointer cannot hear its input."""
     if model.manifest.decision.rule == "trace":
         raise UnsupportedInput(f"model {model.name!r} draws a trace, which has no utterances: leave endpointing off")
     if kind == "values" and model.takes_values_only:

@@ -96,11 +96,7 @@ class Segment(NamedTuple):
 
 
 class Engine:
-    """Runs batches. It has no state but its bounds; threads may share it.
-
-    Args:
-        segment_steps: steps of one call of a graph in ``run``.
-    """
+    """Runs batches. It has no state but its bounds; threads may share it."""
 
     def __init__(self, max_chunk_steps: int, segment_steps: int = SEGMENT_STEPS) -> None:
         self._max_chunk_steps = max_chunk_steps
@@ -108,9 +104,6 @@ class Engine:
 
     def check(self, model: Model, stream: StreamState, chunk: Chunk | None, *, spikes: bool = False) -> None:
         """Check a chunk against its stream; ``run`` relies on it.
-
-        Args:
-            spikes: the client asks for spikes.
 
         Raises:
             InputError: a channel that the model lacks, another kind or sample rate than the stream's, a sample rate
@@ -186,10 +179,9 @@ class Engine:
         return [outcomes[b] for b in range(len(batch))]
 
     def take(self, model: Model, jobs: Sequence[Job], max_steps: int) -> Segment:
-        """Cut the next steps out of each job, and encode audio and values. Its time depends only on the steps.
+        """Cut the next steps, at most ``max_steps``, out of each job, and encode audio and values.
 
-        Args:
-            max_steps: limit of each job's steps, at least 1.
+        Its time depends only on the steps.
 
         Raises:
             ArtifactError: the encoder fails, or its output has a wrong shape.
@@ -335,14 +327,7 @@ def _after_steps(
     probabilities: Float32Array,
     readout: Float32Array | None,
 ) -> Job | Outcome | HetsynError:
-    """Return the job or the outcome after a piece with steps.
-
-    Args:
-        stream: the stream after it.
-        scores: [outputs] after it.
-        probabilities: [outputs] after it.
-        readout: [steps, outputs] of the piece; None unless the rule is ``trace``.
-    """
+    """Return the job or the outcome after a piece with steps. All arguments from ``stream`` on are those after it."""
     if not job.is_plain:
         done = job._replace(stream=stream, scores=scores.copy(), probabilities=probabilities.copy())
         return _after_piece(model, piece, done)
@@ -383,11 +368,7 @@ def _after_no_step(model: Model, piece: Piece) -> Job | Outcome | HetsynError:
 
 
 def _after_piece(model: Model, piece: Piece, job: Job) -> Job | Outcome | HetsynError:
-    """Return the job or the outcome after a piece of a stream with utterances.
-
-    Args:
-        job: the job after the piece.
-    """
+    """Return the job or the outcome after a piece of a stream with utterances. ``job`` is the one after the piece."""
     if job.after is None:
         if piece.found == "noise":
             return closed(model, ended(job, "silence"), None)

@@ -20,11 +20,7 @@ SOUND_VALUE = 1e12  # far above a network's numbers (a day's scores are below 1e
 
 
 def fault(model: Model, piece: Piece) -> HetsynError:
-    """Make the error for a chunk that left numbers out of range.
-
-    Args:
-        piece: the steps that did so, with the stream before them.
-    """
+    """Make the error for a chunk that left numbers out of range in this piece."""
     before = piece.job.stream
     if piece.values.size and not np.abs(piece.values).max() <= SOUND_INPUT:
         return out_of_range(model)
@@ -37,7 +33,6 @@ def fault(model: Model, piece: Piece) -> HetsynError:
 
 
 def out_of_range(model: Model) -> InputError:
-    """Make the error for a chunk with values that lead to such numbers."""
     return InputError(
         f"the chunk has values beyond {SOUND_INPUT:g}, from which model {model.name!r} comes to numbers out of "
         "range: scale them as those that it was trained on; this chunk was not applied"
@@ -45,7 +40,6 @@ def out_of_range(model: Model) -> InputError:
 
 
 def broken() -> StateBroken:
-    """Make the error for a session with a state at fault."""
     return StateBroken(
         "the session's state has numbers out of range, and no chunk can go on from it: delete the session, and begin "
         "another, under a new id; this chunk was not applied"
@@ -64,11 +58,6 @@ def score_of_row(model: Model, row: Float32Array) -> tuple[Float32Array, Float32
 
 
 def probabilities_of_row(model: Model, row: Float32Array, step: int) -> Float32Array:
-    """Compute the class probabilities of a stream, [outputs].
-
-    Args:
-        row: the network's state, [words].
-        step: network steps so far.
-    """
+    """Compute the class probabilities of a stream, [outputs], from its network's state, [words], and steps so far."""
     score, low = score_of_row(model, row)
     return class_probabilities(model.manifest.decision, score, step, low)

@@ -32,17 +32,7 @@ def most_steps(model: Model) -> int:
 
 
 def seen(model: Model, piece: Piece, inputs: Inputs, outputs: Mapping[str, Array], b: int, longest: int) -> Raster:
-    """Append a piece's spikes to the raster of its job.
-
-    Args:
-        piece: the steps that were run, with the stream before them.
-        outputs: the network's outputs, those of ``spikes_name`` included.
-        b: index in the batch.
-        longest: steps of the batch.
-
-    Raises:
-        ArtifactError: an output has a wrong shape.
-    """
+    """Append the spikes of a piece, index ``b`` of a batch with ``longest`` steps, to the raster of its job."""
     traces: dict[str, Array] = {}
     if EVENT_ROW in inputs.network:
         rows, units = inputs.network[EVENT_ROW], inputs.network[EVENT_UNIT]
@@ -69,7 +59,6 @@ def spikes_of(model: Model, chunk: Chunk | None, raster: Raster, first: int, end
     """Convert a raster to JSON values.
 
     Args:
-        chunk: the input; None without input.
         first: the session's step at which the chunk begins.
         end: the session's steps after it.
     """

@@ -66,11 +66,7 @@ class Resampler:
         return np.concatenate([np.zeros(self.silence, np.float32), self.waiting])
 
     def push(self, samples: Samples) -> tuple[Resampler, Samples]:
-        """Take further input, samples [n].
-
-        Returns:
-            The resampler after it, and the output [m] that further input can no longer change.
-        """
+        """Take samples [n]. Returns the resampler after them, and the output [m] that later input cannot change."""
         received = self.received + len(samples)
         if self.rate_hz == self.target_hz:
             return Resampler(self.rate_hz, self.target_hz, self.waiting, received, emitted=received), samples
@@ -85,11 +81,7 @@ class Resampler:
         return replace(after, waiting=waiting[blocks * self._block + after.silence :].copy()), output
 
     def flush(self) -> tuple[Resampler, Samples]:
-        """End the stream, with silence after it.
-
-        Returns:
-            The resampler after it, and the rest of the output [m].
-        """
+        """End the stream, with silence after it. Returns the resampler after it, and the rest of the output [m]."""
         missing = self._half_up(self.received * self.target_hz, self.rate_hz) - self.emitted
         ahead = np.zeros(self._block + self._context, np.float32)
         after, output = self.push(ahead)
@@ -155,11 +147,7 @@ def is_slow(rate_hz: int, target_hz: int) -> bool:
 
 
 def check_rates(rate_hz: int, target_hz: int) -> None:
-    """Check that a stream can be resampled without much sound waiting.
-
-    Raises:
-        InputError: the rates have no large common divisor.
-    """
+    """Raise InputError if much sound would wait, because the rates have no large common divisor."""
     if gcd(rate_hz, target_hz) < LEAST_COMMON_HZ:
         common = [rate for rate in COMMON_RATES_HZ if gcd(rate, target_hz) >= LEAST_COMMON_HZ] or [target_hz]
         raise InputError(

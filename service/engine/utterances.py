@@ -53,11 +53,7 @@ def steps_at(model: Model, stream: StreamState, position: int) -> int:
 
 
 def hear(model: Model, job: Job, max_steps: int) -> Piece:
-    """Take the next piece that the network hears, for a stream with utterances.
-
-    Raises:
-        ArtifactError: as ``inputs_of``.
-    """
+    """Take the next piece that the network hears, for a stream with utterances."""
     if job.after is not None:
         return take(model, job, max_steps)
     left = max_steps

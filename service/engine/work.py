@@ -66,7 +66,6 @@ class Utterances(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Count the bytes that it takes in memory."""
         count = UTTERANCE_BYTES + (0 if self.recent is None else chunk_bytes(self.recent))
         return count + sum(END_BYTES + PROBABILITY_BYTES * len(end["probabilities"] or ()) for end in self.ends)
 
@@ -95,7 +94,6 @@ class StreamState(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Count the bytes of the state in memory."""
         count = self.network.nbytes + STEP_BYTES + self.pending.nbytes
         if self.resampler is not None:
             count += self.resampler.waiting.nbytes
@@ -107,7 +105,6 @@ class StreamState(NamedTuple):
 
 
 def initial_stream(model: Model) -> StreamState:
-    """Make the state of a stream before its first chunk."""
     return StreamState(model.initial_row, 0, model.initial_encoder, None, None, NO_SAMPLES)
 
 
@@ -140,7 +137,6 @@ class Work(NamedTuple):
     """A chunk for a stream.
 
     Attributes:
-        stream: the stream before the chunk.
         chunk: None if the stream only ends.
         end: the stream ends with the chunk.
         finalize: the utterance ends with the chunk, and the stream goes on; it has ``utterances``.
@@ -206,8 +202,8 @@ class Job(NamedTuple):
         readouts: [steps, outputs] of each computed part, with rule ``trace``.
         closes: why the chunk ends its utterance; None if it does not.
         heard: starts and ends of utterances so far.
-        after: in a job that ends an utterance, the job to go on with; else None.
-        trigger: in a job that ends an utterance, why it ends; else None.
+        after: the job to go on with after the end of an utterance.
+        trigger: why the utterance ends.
         raster: the spikes so far; None if the client does not ask for them.
     """
 
@@ -260,7 +256,6 @@ class Inputs(NamedTuple):
 
     Attributes:
         network: inputs of the network's graph, without the state.
-        events: number of spikes.
         encoders: each stream's encoder state after these steps; empty without an encoder.
         unbounded: streams with an encoder state out of bounds.
     """
@@ -296,11 +291,7 @@ def begin(model: Model, work: Work) -> Job:
 
 
 def begin_all(models: Sequence[Model], works: Sequence[Work]) -> list[tuple[Job, int, int | None]]:
-    """Begin chunks that came together.
-
-    Returns:
-        For each its job (``begin``), steps and spikes (``size_of``).
-    """
+    """Begin chunks that came together. Returns the job, steps and spikes of each (``begin``, ``size_of``)."""
     streams, chunks, ends, *_, spikes = zip(*works, strict=True)
     if are_of_spikes(streams, chunks) and True not in ends and True not in spikes:  # ten times as fast
         jobs = map(_job, zip(streams, chunks, repeat(0), ends, *map(repeat, _NOTHING_DONE), strict=False))
@@ -319,11 +310,7 @@ def are_of_spikes(streams: Sequence[StreamState], chunks: Sequence[Chunk | None]
 
 
 def take(model: Model, job: Job, max_steps: int) -> Piece:
-    """Cut the next steps out of a job's input.
-
-    Args:
-        max_steps: limit of the piece, at least 1.
-    """
+    """Cut the next steps, at most ``max_steps``, out of a job's input."""
     if job.stream.kind == "spikes":
         return _take_spikes(model, job, max_steps)
     return _take_audio(model, job, max_steps) if job.stream.kind == "audio" else _take_values(model, job, max_steps)
@@ -470,9 +457,6 @@ def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
 def inputs_of(model: Model, kind: InputKind, pieces: Sequence[Piece], steps: Integers) -> Inputs:
     """Make the inputs of streams of one kind. Encodes audio and values, if the model has an encoder.
 
-    Args:
-        steps: int64 [b], steps of each piece.
-
     Raises:
         ArtifactError: the encoder fails, or its output has a wrong shape.
     """
@@ -492,11 +476,7 @@ def inputs_of(model: Model, kind: InputKind, pieces: Sequence[Piece], steps: Int
 
 
 def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
-    """Make the network graph's spikes of a segment.
-
-    Args:
-        steps: int64 [b], steps of each piece.
-    """
+    """Make the network graph's spikes of a segment."""
     if len(pieces) == 1:
         return {EVENT_ROW: pieces[0].step, EVENT_UNIT: pieces[0].unit}
     times = list(map(_step_of, pieces))
@@ -507,11 +487,7 @@ def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
 
 
 def _encode(model: Model, graph: Graph, pieces: Sequence[Piece], inputs: Arrays) -> Inputs:
-    """Run the encoder on a segment.
-
-    Args:
-        inputs: the graph's inputs, without its state.
-    """
+    """Run the encoder on a segment. ``inputs`` are the graph's, without its state."""
     tensors, count = model.encoder_state, len(pieces)
     states = [piece.job.stream.encoder for piece in pieces]
     if count == 1:
