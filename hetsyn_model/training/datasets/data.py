@@ -29,7 +29,6 @@ class Recording:
 
     Attributes:
         audio: float32 [samples] in [-1, 1] at the data set's rate.
-        label: class of the word.
         speaker: name of the speaker; empty if unknown.
         take: number among the speaker's recordings of the word; -1 if unknown.
     """
@@ -52,17 +51,7 @@ class Recording:
 
 
 def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
-    """Read a wav file of 16-bit PCM; its channels are averaged.
-
-    Args:
-        rate_hz: sample rate of the result; other files are resampled.
-
-    Returns:
-        float32 [samples] in [-1, 1].
-
-    Raises:
-        DataError: not a 16-bit PCM wav, or empty.
-    """
+    """Read a wav file of 16-bit PCM: float32 [samples] in [-1, 1], channels averaged, resampled to ``rate_hz``."""
     try:
         with soundfile.SoundFile(path) as file:
             if file.subtype != "PCM_16":
@@ -81,11 +70,7 @@ def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
 
 
 def read_folder(folder: Path, labels: Sequence[str], rate_hz: int) -> list[Recording]:
-    """Read every ``{label}_{speaker}_{take}.wav`` of a folder, sorted by name.
-
-    Raises:
-        DataError: no such folder, no such files, or a label that is not in ``labels``.
-    """
+    """Read every ``{label}_{speaker}_{take}.wav`` of a folder, sorted by name; all labels have to be in ``labels``."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     recordings = []

@@ -49,8 +49,6 @@ class SpikeStream:
         steps: int32 [events], step of each spike.
         units: int32 [events], channel of each spike.
         length: steps of the stream.
-        label: class.
-        group: see :class:`Example`.
     """
 
     steps: NDArray[np.int32]
@@ -72,13 +70,7 @@ class SpikeStream:
 
 @dataclass(frozen=True)
 class Series:
-    """A series of values.
-
-    Attributes:
-        values: float32 [steps, channels].
-        label: class.
-        group: see :class:`Example`.
-    """
+    """A series of values, float32 [steps, channels]."""
 
     values: NDArray[np.float32]
     label: int
@@ -105,7 +97,7 @@ class Examples:
         source: name of the data, for people.
         channels: channels of spikes or values; 1 for audio.
         is_guess: the number of channels was derived from the highest unit.
-        parts: use of each example (train, validation, test) if the data say it, else None.
+        parts: use of each example if the data say it, else None.
     """
 
     kind: Kind
@@ -117,11 +109,7 @@ class Examples:
     is_guess: bool = False
 
     def check_classes(self) -> None:
-        """Check that a classifier can be trained: two classes or more, with different names, none empty.
-
-        Raises:
-            DataError: it cannot.
-        """
+        """Check that a classifier can be trained: two classes or more, with different names, none empty."""
         if len(self.labels) < 2:
             every = f"all {len(self.items)} examples are of class {self.labels[0]!r}" if self.labels else "no examples"
             raise DataError(f"{self.source}: {every}: a classifier needs two classes or more")
@@ -161,9 +149,7 @@ class Examples:
 def indexed(labels: Sequence[object], names: Sequence[str] | None = None) -> tuple[list[int], tuple[str, ...]]:
     """Convert labels to indices of classes. Returns these and the classes' names, sorted, numbers by value.
 
-    Args:
-        labels: numbers or texts.
-        names: names of the classes, for labels that are indices; None: the labels are the names.
+    With ``names``, the labels are their indices.
     """
     if names is not None:
         return [int(str(label)) for label in labels], tuple(names)

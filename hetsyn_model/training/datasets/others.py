@@ -62,11 +62,7 @@ def with_others(examples: Examples, spec: OthersSpec, rate_hz: int, split: Split
 
     Args:
         examples: of sound, unless nothing is added.
-        rate_hz: sample rate of the examples.
         split: shares of the added examples that validate and test, if the data have their own division.
-
-    Raises:
-        DataError: the data are no sound or already have the class, or the folder has no speech.
     """
     added = [label for label, wanted in ((UNKNOWN, spec.speech), (SILENCE, spec.silence)) if wanted]
     if not added:
@@ -106,11 +102,7 @@ def with_others(examples: Examples, spec: OthersSpec, rate_hz: int, split: Split
 def _pieces(
     folder: Path, piece_s: tuple[float, float], rate_hz: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, Audio]]:
-    """Yield pieces of a folder's recordings, each with its speaker, or else its file's name.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Yield pieces of a folder's recordings, each with its speaker, or else its file's name."""
     if not folder.is_dir():
         raise DataError(f"others.speech: {folder} is no folder: give one of wav files")
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".wav" and path.name[0] != "."]

@@ -34,20 +34,12 @@ _KEYS = "times, units and offsets (spikes), spikes (dense), or values"
 
 
 def kind_of_arrays(path: Path) -> Kind:
-    """Find out whether a ``.npz`` file has spikes or values.
-
-    Raises:
-        DataError: neither, or no such file.
-    """
+    """Find out whether a ``.npz`` file has spikes or values."""
     return _kind(str(path), _load(path))
 
 
 def read_arrays(path: Path, config: Config) -> Examples:
-    """Read a ``.npz`` file.
-
-    Raises:
-        DataError: an array is missing or does not fit the others.
-    """
+    """Read a ``.npz`` file."""
     return examples_of(_load(path), config, str(path))
 
 
@@ -68,14 +60,7 @@ def _kind(source: str, arrays: Arrays) -> Kind:
 
 
 def examples_of(arrays: Arrays, config: Config, source: str) -> Examples:
-    """Make examples of arrays by name, as in a ``.npz`` file.
-
-    Args:
-        source: names the arrays in messages.
-
-    Raises:
-        DataError: an array is missing or does not fit the others.
-    """
+    """Make examples of arrays by name, as in a ``.npz`` file; ``source`` names them in messages."""
     kind = _kind(source, arrays)
     if "labels" not in arrays:
         raise DataError(f"{source}: has no labels: add an array with one number or text for each example")
@@ -97,11 +82,7 @@ def examples_of(arrays: Arrays, config: Config, source: str) -> Examples:
 
 
 def labels_of(source: str, labels: NDArray[Any]) -> list[object]:
-    """Convert labels to numbers or texts.
-
-    Raises:
-        DataError: they are not one an example, or one is not a number.
-    """
+    """Convert labels to numbers or texts, one an example."""
     if labels.ndim != 1:
         raise DataError(f"{source}: labels has the shape {labels.shape}: give one number or text for each example")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
@@ -110,11 +91,7 @@ def labels_of(source: str, labels: NDArray[Any]) -> list[object]:
 
 
 def check_names(source: str, labels: Sequence[object], names: Sequence[str] | None, key: str) -> None:
-    """Check that labels are indices of the classes' names, if there are names.
-
-    Raises:
-        DataError: a label is not.
-    """
+    """Check that labels are indices of the classes' names, if there are names."""
     if names is not None and not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
         raise DataError(f"{source}: labels are not numbers from 0 to {len(names) - 1}, one for each of {key}")
 
@@ -171,13 +148,8 @@ def streams_of(
     """Make streams of spikes with times in seconds. A step includes its beginning and excludes its end.
 
     Args:
-        source: names the spikes in messages.
         times: [events] for each stream.
         units: [events] for each stream.
-        config: duration of a step, and the longest stream.
-
-    Raises:
-        DataError: times and units are not one list each, or one is out of range.
     """
     streams = []
     for number, (time_s, unit, label, group) in enumerate(zip(times, units, labels, groups, strict=True)):
@@ -212,11 +184,7 @@ def streams_of(
 def channels_of(
     source: str | Path, streams: Sequence[SpikeStream], config: NetworkConfig, known: int | None = None
 ) -> int:
-    """Count the channels of streams: as configured, else as ``known``, else the highest unit and one.
-
-    Raises:
-        DataError: a unit is beyond the configured channels.
-    """
+    """Count the channels of streams: as configured, else as ``known``, else the highest unit and one."""
     highest = max((int(stream.units.max()) for stream in streams if stream.units.size), default=0)
     if config.channels and highest >= config.channels:
         raise DataError(f"{source}: unit {highest} is beyond network.channels = {config.channels}")
@@ -276,11 +244,7 @@ def _series(source: str, arrays: Arrays, labels: Sequence[int], groups: Sequence
 
 
 def checked(source: str, number: int, rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Convert the rows of an example to float32.
-
-    Raises:
-        DataError: there are none, or a value is not finite.
-    """
+    """Convert the rows of an example to float32, which must be finite."""
     if not rows.size:
         raise DataError(f"{source}: example {number} has no rows")
     with np.errstate(over="ignore"):  # an overflow becomes infinite, and is refused
@@ -304,7 +268,6 @@ def as_arrays(
     Args:
         data: arrays by name; or spikes or values, [examples, steps, channels] or a list of [steps, channels].
         labels: one an example; None if ``data`` has them.
-        groups: one an example; None without.
     """
     if isinstance(data, Mapping):
         named = {name: np.asarray(array) for name, array in data.items()}

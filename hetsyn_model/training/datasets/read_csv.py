@@ -21,11 +21,7 @@ from hetsyn_model.training.datasets.examples import Examples, Series, indexed
 
 
 def read_csv(path: Path, config: Config) -> Examples:
-    """Read a CSV file of series.
-
-    Raises:
-        DataError: a row does not fit the header; the message has its line.
-    """
+    """Read a CSV file of series. An error of a row has its line."""
     rows: dict[str, list[list[float]]] = {}
     labels: dict[str, str] = {}
     groups: dict[str, str] = {}

@@ -26,13 +26,7 @@ ROWS_AT_ONCE = 1024  # rows of variable length: SSC has half a billion spikes, t
 
 
 def read_hdf5(path: Path, config: Config) -> Examples:
-    """Read an HDF5 file in the form of SHD.
-
-    A channel is a unit; ``encoder.spikes`` of the configuration says how long a step is.
-
-    Raises:
-        DataError: it is no such file, or h5py is not installed.
-    """
+    """Read an HDF5 file in the form of SHD, with the steps of ``encoder.spikes`` in the configuration."""
     try:
         import h5py
     except ModuleNotFoundError as error:
@@ -73,11 +67,7 @@ def _rows(data: h5py.Dataset) -> Iterator[NDArray[Any]]:
 
 
 def spike_file(folder: Path) -> Path | None:
-    """Find the training file of a folder in SHD's form; None for another folder.
-
-    Raises:
-        DataError: there are several, or they are still compressed.
-    """
+    """Find the training file of a folder in SHD's form; None for another folder."""
     found = sorted(folder.glob(f"*{TRAIN}"))
     if len(found) > 1:
         raise DataError(f"{folder}: has {found[0].name} and {found[1].name}: give each data set a folder of its own")
@@ -88,14 +78,7 @@ def spike_file(folder: Path) -> Path | None:
 
 
 def read_hdf5_folder(train: Path, config: Config) -> Examples:
-    """Read the files of a data set: one to train, one to test, and perhaps one to validate.
-
-    Args:
-        train: its training file (:func:`spike_file`).
-
-    Raises:
-        DataError: there is no test file, or the files do not fit together.
-    """
+    """Read the files of a data set: ``train`` (:func:`spike_file`), one to test, and perhaps one to validate."""
     stem = train.name.removesuffix(TRAIN)
     paths: dict[Part, Path] = {
         "train": train,

@@ -32,14 +32,7 @@ def is_idx_folder(folder: Path) -> bool:
 
 
 def read_idx_images(folder: Path, part: Part) -> tuple[Images, NDArray[np.int64]]:
-    """Read images, uint8 [n, rows, columns], and their classes, int64 [n].
-
-    Args:
-        part: ``train`` or ``test`` (``t10k``).
-
-    Raises:
-        DataError: a file is missing, is cut off, or does not fit the other.
-    """
+    """Read images, uint8 [n, rows, columns], and their classes, int64 [n]."""
     prefix = _PARTS[part]
     arrays = []
     for what, axes in (("images", 3), ("labels", 1)):
@@ -54,11 +47,7 @@ def read_idx_images(folder: Path, part: Part) -> tuple[Images, NDArray[np.int64]
 
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
-    """Read the array of an IDX file of bytes, with or without gzip.
-
-    Raises:
-        DataError: it is no IDX file, or is cut off.
-    """
+    """Read the array of an IDX file of bytes, with or without gzip."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -80,11 +69,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
 
 
 def read_idx_folder(folder: Path, config: Config) -> Examples:
-    """Read a folder's images as series; ``encoder.values.scan`` says whether a step is a row or a pixel.
-
-    Raises:
-        DataError: a file is missing, is cut off, or does not fit the others.
-    """
+    """Read a folder's images as series; ``encoder.values.scan`` says whether a step is a row or a pixel."""
     items: list[tuple[Any, NDArray[np.float32]]] = []
     parts: list[Part] = []
     shapes = set[tuple[int, ...]]()

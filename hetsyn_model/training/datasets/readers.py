@@ -27,11 +27,7 @@ _LISTS: dict[Part, str] = {"validation": "validation_list.txt", "test": "testing
 
 
 def kind_of(path: Path) -> Kind:
-    """Find the kind of data at a path: by its name, by the names in a folder, or by the arrays of a ``.npz`` file.
-
-    Raises:
-        DataError: there is nothing, or nothing that can be read.
-    """
+    """Find the kind of data at a path: by its name, by the names in a folder, or by the arrays of a ``.npz`` file."""
     if not path.exists():
         raise DataError(f"{path}: no such {'file' if path.suffix else 'folder'}")
     if path.is_dir():
@@ -62,11 +58,9 @@ def _kind_of_folder(folder: Path) -> Kind:
 
 
 def read(path: Path, config: Config) -> Examples:
-    """Read the examples at a path. It does not check that every class has some.
+    """Read the examples at a path (FORMS). It does not check that every class has some.
 
-    Args:
-        path: a folder or file (FORMS).
-        config: gives the rate of audio, the step of spikes, and pattern and column of groups.
+    ``config`` gives the rate of audio, the step of spikes, and pattern and column of groups.
 
     Raises:
         DataError: it cannot be read; the message says which file, row or key is wrong.

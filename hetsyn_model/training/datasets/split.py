@@ -57,14 +57,7 @@ class SplitSpec:
 
 @dataclass(frozen=True)
 class Parts(Generic[T]):
-    """Divided examples.
-
-    Attributes:
-        train: the network learns from them.
-        validation: they choose the epoch.
-        test: they judge the network; may be empty.
-        by: the rule of the division.
-    """
+    """Divided examples: ``validation`` chooses the epoch, ``test`` judges the network and may be empty."""
 
     train: list[T]
     validation: list[T]
@@ -83,12 +76,8 @@ def split(
     """Divide examples; the same for the same examples and spec.
 
     Args:
-        labels: names of the classes.
         with_test: make a test part. False if the test examples come from elsewhere.
         own: the data's use of each example; None without.
-
-    Raises:
-        DataError: there are too few examples, or they have no groups or takes.
     """
     by = spec.by
     if by == "own" and own is None:
