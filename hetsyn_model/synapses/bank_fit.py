@@ -32,12 +32,7 @@ Numbers = NDArray[np.float64]
 
 
 def kernel_error(bank: Bank, r: Tensor) -> float:
-    """Compute the relative L2 error of the worst kernel in the bank's basis.
-
-    Args:
-        bank: the shared decays.
-        r: decays of the kernels, any shape, each in [0, 1].
-    """
+    """Compute the relative L2 error of the worst kernel in the bank's basis, of decays ``r`` in [0, 1], any shape."""
     decays = r.detach().cpu().double().numpy().ravel()
     decays = decays[decays < 1.0] if bank.integrator else np.minimum(decays, 1 - 1e-15)
     if not decays.size:
@@ -55,11 +50,9 @@ def _error(leaky: list[float] | Numbers, decays: Numbers) -> Numbers:
 
 
 def evenly_apart(decay_range: tuple[float, float]) -> Tensor:
-    """Make decays that represent a whole range, float64 [BINS or one more], evenly spaced in atanh(r).
+    """Make decays that represent a whole range within [0, 1], float64 [BINS or one more], evenly spaced in atanh(r).
 
-    Args:
-        decay_range: lower and upper end, in [0, 1]. If the upper end is 1, the last decays are the largest float32
-            below 1, and 1 itself, which clamped decays have.
+    If its end is 1, the last decays are the largest float32 below 1, and 1 itself, which clamped decays have.
     """
     low, high = (math.atanh(min(end, 1 - 2.0**-24)) for end in decay_range)
     leaky = torch.tanh(torch.linspace(low, high, BINS, dtype=torch.float64))
@@ -101,11 +94,7 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = ERROR_B
 
 
 def _smallest(fit: Any, leaky: Numbers, enough: float, known: int | None = None) -> int:
-    """Find the smallest number of decays with an error of at most ``enough``; ``known`` decays have one.
-
-    Raises:
-        BankError: there is none up to LARGEST_BANK.
-    """
+    """Find the smallest number of decays, at most LARGEST_BANK, with an error within ``enough``; ``known`` have one."""
     count = known or min(_enough_for_an_interval(leaky, enough), leaky.size, LARGEST_BANK)
     while fit(count)[1] > enough:
         if count == min(LARGEST_BANK, leaky.size):
@@ -130,7 +119,7 @@ def _enough_for_an_interval(leaky: Numbers, enough: float) -> int:
 
 
 def _fit_leaky(r: Numbers, judged: Numbers, count: int) -> tuple[tuple[float, ...], float]:
-    """Compute the relative error at each decay: a Blaschke product, accurate to the last digits."""
+    """Fit ``count`` decays to the judged ones, and return them with their worst error at ``r``."""
     if count >= r.size:
         return tuple(r.tolist()), 0.0
     alpha = np.tanh(best_grid(judged, count))
@@ -149,18 +138,12 @@ def _thinned(r: Numbers) -> Numbers:
 
 
 def best_grid(decays: Numbers, count: int) -> Numbers:
-    """Find the grid with the smallest worst error at these decays, by Remez' exchange.
+    """Find the grid [count] with the smallest worst error at these decays, by Remez' exchange.
 
-    Each grid point lies between two of ``count + 1`` references. Newton's method moves the grid until the errors at the
-    references are equal; then the worst decay between two grid points becomes their reference. The smallest error at
-    references is a lower bound for every grid, which ends the search.
-
-    Args:
-        decays: in atanh, distinct and ascending.
-        count: grid points.
-
-    Returns:
-        [count] in atanh, ascending; fewer if fewer are exact.
+    Both are in atanh, distinct and ascending; the grid is smaller if fewer points are exact. Each grid point lies
+    between two of ``count + 1`` references. Newton's method moves the grid until the errors at the references are
+    equal; then the worst decay between two grid points becomes their reference. The smallest error at references is a
+    lower bound for every grid, which ends the search.
     """
     if count >= decays.size:
         return decays
