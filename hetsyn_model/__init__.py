@@ -1,7 +1,4 @@
-"""HetSynLIF spiking networks in torch: description, state, exact and bank form, training.
-
-A name is imported when it is used, so that ``hetsyn train --help`` needs no torch.
-"""
+"""HetSynLIF spiking networks in torch: description, state, exact and bank form, training."""
 
 from __future__ import annotations
 

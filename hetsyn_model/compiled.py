@@ -28,8 +28,6 @@ class LayerWeights:
     Attributes:
         name: ``hidden1``, ``hidden2``, …, ``readout``.
         inputs: units of the layer before.
-        synapses: the synapses, exact or through a bank.
-        neuron: the neurons.
         recurrent_path: of the layer's own spikes.
     """
 
@@ -41,11 +39,7 @@ class LayerWeights:
     recurrent_path: Path
 
     def layout(self, recurrent_path: Steps | None = None) -> list[StateTensor]:
-        """List what the layer keeps between steps, in the order of the artifact.
-
-        Args:
-            recurrent_path: replaces the layer's in training.
-        """
+        """List what the layer keeps between steps, in the artifact's order. Training gives another recurrent path."""
         own_path = self.recurrent_path if recurrent_path is None else recurrent_path
         shapes = self.synapses.state() | self.neuron.state(self.neurons)
         shapes |= {f"input_{name}": shape for name, shape in self.input_path.state(self.inputs).items()}
@@ -53,14 +47,11 @@ class LayerWeights:
         return [StateTensor(state_name(self.name, name), shape) for name, shape in shapes.items()]
 
     def step(self, state: State, x: Tensor) -> tuple[State, Tensor]:
-        """Run one step.
+        """Run one step, and return the layer's state after it, and its potential [b, j].
 
         Args:
             state: every tensor of the layer, with a leading batch axis; other layers' are ignored.
             x: [b, inputs], spikes of the layer before, or the network's input.
-
-        Returns:
-            The layer's state after the step, and its potential [b, j].
         """
         history, x = self.input_path.step(_part(state, f"{self.name}.input_"), x)
         after, potential = self.advance(state, self.synapses.enter(x), self.recurrent_path)
@@ -74,7 +65,6 @@ class LayerWeights:
         Args:
             entered: the result of ``synapses.enter``.
             recurrent_path: the layer's, or in training a differentiable one.
-            surrogate: derivative of the threshold in training; None outside training.
         """
         mine = _part(state, f"{self.name}.")
         own, after = None, State()
@@ -91,7 +81,6 @@ class LayerWeights:
 
     @property
     def is_recurrent(self) -> bool:
-        """Return whether the layer has synapses from its own neurons."""
         return self.synapses.is_recurrent
 
     @property
@@ -123,7 +112,6 @@ class Compiled:
     """A network in one form. It is never changed.
 
     Attributes:
-        spec: the network's description.
         form: ``exact``, a current a synapse, or ``bank``, K shared decays a layer.
         layers: in the order in which a step runs through them; differentiable in the network's parameters.
     """

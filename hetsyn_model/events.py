@@ -17,7 +17,6 @@ class Events:
     """Spikes of a batch: row ``b * steps + t`` fires ``units[row_splits[row] : row_splits[row + 1]]``.
 
     Attributes:
-        batch: number of streams.
         row_splits: int64 [batch * steps + 1], first event of each row.
         units: int32 [events], channel of each event.
         values: [events], 1 for a plain spike.
@@ -58,17 +57,12 @@ class Events:
         )
 
     def to(self, device: torch.device | str) -> Events:
-        """Copy the events to a device."""
         moved = (tensor.to(device) for tensor in (self.row_splits, self.units, self.values))
         return Events(self.batch, self.steps, self.channels, *moved)
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Return a tensor's address for the compiled library; None gives a null pointer.
-
-    Raises:
-        ValueError: the tensor's memory is not contiguous.
-    """
+    """Return the address of a tensor in contiguous memory for the compiled library; None gives a null pointer."""
     if tensor is not None and not tensor.is_contiguous():
         raise ValueError("the compiled library takes contiguous memory only")
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

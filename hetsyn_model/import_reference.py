@@ -1,10 +1,9 @@
 """Converts weights with the names of the paper's reference checkpoints to a Network.
 
-The names are facts of a file format; one tensor stands under several of them (``w_in1``,
-``layer_hidden1.w_in``, ``layer_hidden1.layer_in.w``). Three kinds of network are read: two recurrent
-hidden layers (the SHD network), one hidden layer with a decay a synapse, and one hidden layer with a
-decay a neuron and path. All have ``w`` weights [out, in], ``rho`` decays [out, in] or [out],
-and ``b`` a constant drive shaped as the decays.
+One tensor stands under several names (``w_in1``, ``layer_hidden1.w_in``, ``layer_hidden1.layer_in.w``). Three kinds of
+network are read: two recurrent hidden layers (the SHD network), one hidden layer with a decay a synapse, and one hidden
+layer with a decay a neuron and path. All have ``w`` weights [out, in], ``rho`` decays [out, in] or [out], and ``b`` a
+constant drive shaped as the decays.
 """
 
 from __future__ import annotations
@@ -124,16 +123,12 @@ def from_reference(
     tau_reset_s: float = 20e-3,
     dtype: torch.dtype = torch.float32,
 ) -> Network:
-    """Make a Network of weights with the reference checkpoint's names.
+    """Make a Network of weights with the reference checkpoint's names, for input as the reference bins it.
 
     Args:
         state_dict: name to tensor (or NumPy array); every alias of a tensor is optional.
-        step_s: duration of a step in seconds.
-        tau_reset_s: time constant of the reset in seconds.
+        tau_reset_s: time constant of the reset.
         dtype: float32 or float64.
-
-    Returns:
-        The network, for input as the reference bins it.
 
     Raises:
         CheckpointError: an entry is missing, unknown, misshaped, not finite, or not a decay in [0, 1].

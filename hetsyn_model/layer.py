@@ -22,12 +22,6 @@ NEURON_BUFFERS = ("threshold", "kappa")  # files from before 2026-12 lack them
 class Layer(nn.Module):
     """The tensors of one layer: parameters that training changes, and buffers that it does not.
 
-    Args:
-        inputs: number of units in the layer before.
-        neurons: number of neurons.
-        recurrent: the layer has recurrent synapses.
-        spiking: the neurons spike; a readout's need not.
-
     Attributes:
         w_in: weights of the input synapses, [j, i]; with several taps a unit, i is tap * units + unit.
         r_in: decays of the input synapses a step, [j, i], [j, 1] or [1, 1].
@@ -41,8 +35,7 @@ class Layer(nn.Module):
             values in place. It is float64 in every network, so that no value is rounded twice.
         kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None if it is tied or learned
             (``own``), or if the layer has neither.
-        own_name: for neurons with their own equations, the name of their field in ``NeuronSpec`` and of their module
-            here; None for others.
+        own_name: field in ``NeuronSpec``, and module here, of neurons with their own equations; None for others.
     """
 
     def __init__(

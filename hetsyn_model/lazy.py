@@ -9,12 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 def lazy_names(
     package: str, modules: Mapping[str, Iterable[str]]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Make ``__getattr__`` and ``__dir__`` of a package.
-
-    Args:
-        package: its ``__name__``.
-        modules: names by their module; a module that begins with a dot is within the package.
-    """
+    """Make ``__getattr__`` and ``__dir__`` of a package from the names that each module has."""
     module_of = {name: module for module, names in modules.items() for name in names}
 
     def getattr_of_package(name: str) -> object:

@@ -1,7 +1,4 @@
-"""The network: its learned tensors, and the values that a step runs on.
-
-The exact and the bank form are two views of the same tensors: :meth:`Network.compile` gives either.
-"""
+"""The network: its learned tensors, of which :meth:`Network.compile` makes the exact or the bank form."""
 
 from __future__ import annotations
 
@@ -31,7 +28,6 @@ class _Fit:
     """The last fit of the banks, and their limits.
 
     Attributes:
-        hold: the banks stay as they are until the next fit.
         seen: by layer, a fingerprint of the decays that the bank was last compared with.
         allowed: by layer, the kernel error above which the bank is fitted again.
     """
@@ -46,8 +42,7 @@ class Network(nn.Module):
     """A HetSyn network, from its description and a seed.
 
     Attributes:
-        spec: the description.
-        banks: the bank of each layer by name, of the last :meth:`fit_banks` or :meth:`compile`; empty before.
+        banks: the bank of each layer by name, of the last :meth:`fit_banks`; empty before.
         delay_spread: in training mode, steps over which a spike is spread around a learned delay. None, and always
             outside training mode: delays are whole steps, as served, and do not learn.
     """
@@ -137,11 +132,11 @@ class Network(nn.Module):
         hold: bool = False,
         whole_range: bool = False,
     ) -> dict[str, float]:
-        """Fit every layer's bank to its present decays, and keep the banks.
+        """Fit every layer's bank to its present decays, keep the banks, and return the kernel error by layer.
 
         The banks follow the decays. If decays have changed, the next rollout in the bank form measures the kernel
         errors. It fits a bank again, to the same size or bound, if its error is above the bound, or, with a size, above
-        twice its first error. That takes milliseconds.
+        twice its first error.
 
         Args:
             size: decays of each bank, or of each layer's in turn (fewer if fewer are exact). None: the smallest that
@@ -149,11 +144,7 @@ class Network(nn.Module):
             error_bound: relative L2 error of the worst kernel, used without ``size``.
             hold: keep these banks until the next call, even if the decays change: for a training loop with its own
                 schedule, as ``hetsyn train``'s once an epoch. :meth:`kernel_errors` gives their error.
-            whole_range: fit to the whole ``decay_range``, not to the layer's decays. Training then cannot make the bank
-                worse.
-
-        Returns:
-            Each layer's kernel error.
+            whole_range: fit to the whole ``decay_range``. Training then cannot make the banks worse.
 
         Raises:
             BankError: no allowed size meets the bound, or ``size`` has not one number a layer.
@@ -166,7 +157,7 @@ class Network(nn.Module):
         return self._remember_fit()
 
     def _remember_fit(self) -> dict[str, float]:
-        """Remember the decays of this fit. Returns the kernel errors."""
+        """Remember the decays of this fit, and return the kernel errors."""
         errors, fit = self.kernel_errors(), self._fit
         self._fit = replace(
             fit,
@@ -223,9 +214,6 @@ class Network(nn.Module):
         The bank form uses the banks of :meth:`fit_banks`, fitted again if the decays have moved away from them. Without
         banks it fits some to ERROR_BOUND, which the network does not keep.
 
-        Args:
-            form: ``exact`` or ``bank``.
-
         Raises:
             ValueError: the form is unknown.
             BankError: no bank of an allowed size meets ERROR_BOUND.
@@ -269,11 +257,8 @@ class Network(nn.Module):
             form: ``exact``, a current a synapse, or ``bank``, K shared decays a layer.
             steps: int64 [batch], length of each stream if they differ.
 
-        Returns:
-            Readout, hidden spikes and scores.
-
         Raises:
-            ValueError: the form or the input's shape is not the network's.
+            ValueError: the form is unknown, or the input is not of the network's shape or not finite.
             BankError: form ``bank`` before :meth:`fit_banks`, and no bank meets ERROR_BOUND.
         """
         dropout = self.spec.dropout if self.training else 0.0

@@ -2,14 +2,13 @@
 
 Tap m of unit i delays its spikes by d steps: row ``m * units + i`` of the weights gets a_mi(t) = x_i(t - d). Each unit
 has a shift register of whole numbers h_0, h_1, … of 24 bits. Before step t, bit 0 of h_0 is x(t - 1), bit 23 of h_0 is
-x(t - 24), and bit 0 of h_1 is x(t - 25). In float32, with every operation exact,
+x(t - 24), and bit 0 of h_1 is x(t - 25):
 
     read    x(t - d) = floor(h_k 2^-b) - 2 floor(floor(h_k 2^-b) / 2)      k = (d - 1) // 24, b = (d - 1) mod 24
     write   h_k <- 2 (h_k - 2^23 floor(h_k / 2^23)) + the top bit of h_(k-1); h_0 gets x(t)
 
-Training learns a delay d that need not be whole (DelRec, arXiv 2509.24852): a spike is spread over neighbouring delays
-by a triangle, and its share that arrives after tau steps is m(tau) = max(0, 1 + s - |tau - d|) / (1 + s)^2. The
-spread s falls during training; at its end delays are whole steps, as served.
+Training learns a delay d that need not be whole (DelRec, arXiv 2509.24852): of a spike, the share
+m(tau) = max(0, 1 + s - |tau - d|) / (1 + s)^2 arrives after tau steps. The spread s falls during training.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Path(Steps, Protocol):
     """A path of a network."""
 
     def of_stream(self, x: Tensor) -> Tensor:
-        """Compute what arrives in every step of whole streams [b, t, units], differentiable."""
+        """Compute what arrives in every step of whole streams [b, t, units]: [b, t, taps * units], differentiable."""
         ...
 
     def learning(self, dtype: torch.dtype) -> Steps:
@@ -73,7 +72,6 @@ class Delays:
     """The delays of one layer's path.
 
     Attributes:
-        path: longest delay and number of taps.
         steps: int64 [taps, units], whole delays, as served.
         shares: [longest + 1, taps * units], share of a spike that arrives after each number of steps, differentiable;
             None if all of it arrives after ``steps``. For training alone: :meth:`step` runs whole delays.
@@ -97,7 +95,7 @@ class Delays:
         return RecentSpikes(self.path.taps, self.whole_shares(dtype) if self.shares is None else self.shares)
 
     def arrivals(self, history: Tensor, x: Tensor) -> Tensor:
-        """Compute what arrives in a step after whole delays, [b, taps * units], each 0 or 1.
+        """Compute what arrives after whole delays, [b, taps * units], each 0 or 1.
 
         Args:
             history: [b, registers, units], the steps before.
@@ -124,11 +122,6 @@ class Delays:
         return one_hot.T.to(dtype)
 
     def of_stream(self, x: Tensor) -> Tensor:
-        """Compute what arrives in every step of whole streams, differentiable, [b, t, taps * units].
-
-        Args:
-            x: [b, t, units].
-        """
         batch, steps, units = x.shape
         if not steps:
             return x.new_zeros(batch, 0, self.path.taps * units)
@@ -144,11 +137,7 @@ class Delays:
 
 @dataclass(frozen=True)
 class RecentSpikes:
-    """The delays of a path in training. Its state is the spikes of as many steps as the longest delay.
-
-    Attributes:
-        taps: delays a unit.
-    """
+    """The delays of a path in training. Its state is the spikes of as many steps as the longest delay."""
 
     taps: int
     shares: Tensor
@@ -162,28 +151,21 @@ class RecentSpikes:
 
 
 def push(history: Tensor, x: Tensor) -> Tensor:
-    """Compute the history after a step.
-
-    Args:
-        history: [b, registers, units] before it.
-        x: [b, units], its spikes.
-    """
+    """Compute the history [b, registers, units] after a step with the spikes x, [b, units]."""
     lost = torch.floor(history * (1.0 / _TOP))
     gained = torch.cat([x.unsqueeze(1), lost[:, :-1]], 1)
     return 2.0 * (history - _TOP * lost) + gained
 
 
 def triangle(delays: Tensor, longest: int, spread: float) -> Tensor:
-    """Compute the shares of a spike by the steps after which they arrive, differentiable.
+    """Compute the shares of a spike by the steps after which they arrive, [longest + 1, taps * units]; differentiable.
+
+    Each column adds up to 1, even if 0 or ``longest`` cuts the triangle: else a spike would weigh less than with whole
+    delays.
 
     Args:
         delays: [taps, units].
-        longest: the longest delay.
         spread: s; 0 divides a spike between the two whole delays around its own.
-
-    Returns:
-        [longest + 1, taps * units]; each column adds up to 1, even if 0 or ``longest`` cuts the triangle. Else a spike
-        would weigh less than with whole delays.
     """
     tau = torch.arange(longest + 1, device=delays.device, dtype=delays.dtype).unsqueeze(-1)
     sides = (1.0 + spread - (tau - delays.flatten()).abs()).clamp_min(0.0)

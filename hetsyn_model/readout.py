@@ -10,13 +10,13 @@ With the potential v_o and the spikes z_o of the output layer:
 
 The first ``skip_steps`` steps change no score; n counts the others.
 
-The score of ``late_softmax`` is the mean in which step n counts n^3 times: s(n) = n^3 / (1 + 8 + ... + n^3), since that
-sum is (n (n + 1) / 2)^2. The sum itself would leave what a state may hold after 44 million steps; a mean never does.
-All of s(n) is float32, in one order, so that every implementation has its bits.
+The score of ``late_softmax`` is the mean in which step n counts n^3 times, since 1 + 8 + ... + n^3 is
+(n (n + 1) / 2)^2. The sum itself would leave what a state may hold after 44 million steps. All of s(n) is float32, in
+one order, so that every implementation has its bits.
 
-A sum in one float32 drifts, and stands still from 2^24 steps on. Therefore a score that adds up has two of them, by
-Kahan's summation: ``decision.score_low`` is what the additions to ``decision.score`` have lost so far. The error is
-below 2e-7 of the sum after 30 million steps. A stream may be cut anywhere.
+A sum in one float32 stands still from 2^24 steps on. So a score that adds up has a second number (Kahan's summation):
+``decision.score_low`` is what the additions to ``decision.score`` have lost so far. The error is below 2e-7 of the sum
+after 30 million steps.
 """
 
 from __future__ import annotations
@@ -34,27 +34,16 @@ def _evidence(decision: DecisionSpec, output: Tensor) -> Tensor:
 
 
 def _share(decision: DecisionSpec, step: Tensor, dtype: torch.dtype) -> Tensor:
-    """Compute s(n), the share of a step in the mean of ``late_softmax``.
-
-    Args:
-        decision: rule, and number of first steps that do not count.
-        step: int64 [...], number of steps before this one.
-        dtype: float type of the result, that of the score.
-    """
+    """Compute s(n), the share in the mean of ``late_softmax``, of the step that follows ``step`` steps."""
     number = (step + 1 - decision.skip_steps).to(dtype)
     return 4 * number / ((number + 1) * (number + 1))
 
 
 def decision_step(decision: DecisionSpec, state: State, output: Tensor) -> State:
-    """Run one step of the score.
+    """Run one step of the score, and return the decision's tensors after it.
 
     Args:
-        decision: rule, and number of first steps that do not count.
-        state: state after the step before; the decision's tensors are read.
         output: [b, outputs], spikes of the output layer where the rule counts them, else its potential.
-
-    Returns:
-        The decision's tensors after this step.
     """
     score, step = state[DECISION_SCORE], state[DECISION_STEP]
     counts = (step >= decision.skip_steps).unsqueeze(-1)
@@ -73,15 +62,11 @@ def decision_step(decision: DecisionSpec, state: State, output: Tensor) -> State
 
 
 def decide(decision: DecisionSpec, output: Tensor, steps: Tensor) -> Tensor:
-    """Compute the score of whole streams at once, as :func:`decision_step` does step by step.
+    """Compute the score [b, outputs] of whole streams at once, as :func:`decision_step` does step by step.
 
     Args:
-        decision: rule, and number of first steps that do not count.
         output: [b, longest, outputs], what :func:`decision_step` takes at each step.
         steps: int64 [b], length of each stream. Later steps do not count.
-
-    Returns:
-        [b, outputs].
     """
     index = torch.arange(output.shape[1], device=output.device)
     counts = ((index >= decision.skip_steps) & (index < steps.unsqueeze(-1))).unsqueeze(-1)
@@ -99,15 +84,11 @@ def decide(decision: DecisionSpec, output: Tensor, steps: Tensor) -> Tensor:
 
 
 def probabilities(decision: DecisionSpec, score: Tensor, step: Tensor) -> Tensor:
-    """Compute class probabilities from a score; they are equal before the first step that counts.
+    """Compute class probabilities [b, outputs] from a score; they are equal before the first step that counts.
 
     Args:
-        decision: rule, and number of first steps that do not count.
         score: [b, outputs]. For counts of spikes above 2^24, the float64 sum of ``score`` and ``score_low``.
         step: int64 [b], number of steps done.
-
-    Returns:
-        [b, outputs].
     """
     if not decision.averages_softmax:
         return torch.softmax(score, -1)

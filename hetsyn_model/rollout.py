@@ -34,7 +34,6 @@ class Rollout:
         hidden_spikes: one [batch, steps, neurons] a hidden layer.
         scores: [batch, outputs], the decision rule's score after a stream's last step; argmax is the class.
         steps: int64 [batch], length of each stream.
-        decision: the rule that made the scores.
     """
 
     readout: Tensor
@@ -58,17 +57,15 @@ def rollout(
 ) -> Rollout:
     """Run whole streams from their initial state; differentiable.
 
+    Readout and spikes after a stream's end are those of an input without spikes.
+
     Args:
-        compiled: the network in one form.
         spikes: float [batch, steps, channels], or the same as events; values for a network of values.
         steps: int64 [batch], length of each stream if they differ; the score ends there.
         dropout: probability that a spike does not reach the next layer, in training.
 
-    Returns:
-        Readout, hidden spikes and scores. Readout and spikes after a stream's end are those of an input without spikes.
-
     Raises:
-        ValueError: the input's shape is not the network's.
+        ValueError: the input is not of the network's shape or not finite.
     """
     spec = compiled.spec
     kind = spec.input_kind
@@ -93,11 +90,7 @@ def rollout(
 
 
 def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Run whole streams.
-
-    Returns:
-        Readout, hidden spikes, and the decision's input: the output layer's spikes, or the readout again.
-    """
+    """Return readout, hidden spikes, and the decision's input: the output layer's spikes, or the readout again."""
     spec = compiled.spec
     x = spikes
     hidden: list[Tensor] = []
@@ -116,7 +109,6 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, entered: Tensor) -> tu
     """Run all steps of one layer, from its initial state.
 
     Args:
-        spec: the network's description.
         entered: [batch, steps, ...], the result of the synapses' ``enter``.
 
     Returns:

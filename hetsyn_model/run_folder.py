@@ -17,11 +17,7 @@ class RunError(ValueError):
 
 
 def record_configuration(folder: Path, config: dict[str, Any]) -> None:
-    """Record the configuration in the folder's ``run.json``, or check that it is the recorded one.
-
-    Raises:
-        RunError: it holds a run of another configuration or a damaged one, or is a file.
-    """
+    """Record the configuration in the folder's ``run.json``; raise a RunError if another one is there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

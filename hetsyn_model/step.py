@@ -3,12 +3,11 @@
     step(compiled, state, spikes) -> (state, output)
 
 A layer (``compiled.py``) is a path, synapses and neurons, each an object with a state and a step: what arrives now
-(``path.py``), the currents (equation 8 of arXiv 2508.11644, ``synapse.py`` and ``bank.py``), then reset, potential and
-spikes (equations 9, 5 and 4, ``spike.py``; of resonant neurons, ``resonance.py``). The readout then updates the
-decision (``readout.py``). This is the definition. Torch makes all of TorchScript of it, and of ONNX the layers
-(``export/graphs/torchscript.py``, ``export/graphs/network_step.py``). Written by hand in ONNX are the decision, 20
-nodes that cells share, and the loop over a chunk's steps (``decision_graph.py``, ``scan.py``). Each export compares
-them with this step.
+(``path.py``), the currents (equation 8 of arXiv 2508.11644, ``synapses/``), then reset, potential and spikes
+(equations 9, 5 and 4, ``neurons/``). The readout then updates the decision (``readout.py``).
+
+This is the definition. Torch makes all of TorchScript of it, and of ONNX the layers. The decision, and the loop over a
+chunk's steps, are written by hand in ONNX (``export/graphs/``). Each export compares them with this step.
 """
 
 from __future__ import annotations
@@ -44,15 +43,11 @@ def step(compiled: Compiled, state: State, spikes: Tensor) -> tuple[State, StepO
 
 
 def layers_step(compiled: Compiled, state: State, spikes: Tensor) -> tuple[State, StepOutput]:
-    """Run one step of all layers.
+    """Run one step of all layers, and return their state after it, and its output.
 
     Args:
-        compiled: the network in one form.
         state: every tensor of ``compiled.layout``, with a leading batch axis.
         spikes: [b, channels], the input of this step.
-
-    Returns:
-        The layers' state after the step, and its output.
     """
     after: State = {}
     hidden: list[Tensor] = []

@@ -38,11 +38,8 @@ class EncoderSpec:
     """The encoder's settings.
 
     Attributes:
-        sample_rate_hz: sample rate of the audio; samples are in [-1, 1].
-        step_samples: samples of a step.
         window_samples: samples of a frame, the latest step's included.
-        low_hz: lower edge of the Mel bank.
-        high_hz: upper edge of the Mel bank.
+        low_hz, high_hz: edges of the Mel bank.
         levels: thresholds of a band, below the gain.
         spacing_db: distance of neighbouring thresholds.
         top_db: the highest threshold is at -top_db.
@@ -101,7 +98,6 @@ class EncoderSpec:
 
     @property
     def release_db(self) -> float:
-        """Return the fall of the gain in a step, in dB."""
         return self.release_db_per_s * self.step_s
 
     def to_dict(self) -> dict[str, Any]:
@@ -211,14 +207,10 @@ class Encoder:
         )
 
     def step(self, audio: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """Encode whole steps of audio.
+        """Encode whole steps of audio to spikes, uint8 [b, steps, channels]. Returns these, and the state after them.
 
         Args:
             audio: [b, steps * step_samples] in [-1, 1].
-            state: the state after the steps before.
-
-        Returns:
-            Spikes uint8 [b, steps, channels], and the state after them.
 
         Raises:
             ValueError: the audio is not a whole number of steps.
@@ -234,27 +226,17 @@ class Encoder:
         return spikes, EncoderState(history, gain, last)
 
     def levels_db(self, frames: Tensor) -> Tensor:
-        """Compute the level of each band, level_m(t).
-
-        Args:
-            frames: float64 [..., window_samples].
-
-        Returns:
-            [..., bands] in dB of full scale.
-        """
+        """Compute level_m(t) in dB of full scale, [..., bands], of frames, float64 [..., window_samples]."""
         energy = (frames @ self._spectrum).square() @ self._mel
         return 10.0 * torch.log10(energy + 10.0 ** (self.spec.floor_db / 10.0)) + self._emphasis
 
     def crossings(self, levels_db: Tensor, gain_db: Tensor, last_db: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the spikes of band levels: up_ml(t) and down_ml(t).
+        """Compute up_ml(t) and down_ml(t), uint8 [b, steps, channels], and gain and y after the last step.
 
         Args:
             levels_db: [b, steps, bands], level_m(t).
             gain_db: [b], gain before the first step.
             last_db: [b, bands], y before the first step.
-
-        Returns:
-            Spikes uint8 [b, steps, channels], and gain and y after the last step.
         """
         batch, steps, _ = levels_db.shape
         loudest = levels_db.amax(-1)

@@ -36,7 +36,7 @@ class LevelCrossingSpec:
     """The encoder's settings.
 
     Attributes:
-        step_s: time from one row to the next, in seconds.
+        step_s: time from one row to the next.
         offset: [inputs], in each channel's unit.
         scale: [inputs], per unit; 0 for a channel that never changes.
     """
@@ -83,11 +83,9 @@ class LevelCrossingSpec:
     def learn(
         series: Sequence[NDArray[np.float32]], *, levels: int, step_s: float, quantile: float
     ) -> LevelCrossingSpec:
-        """Fit offsets and scales to training data; few outliers do not matter.
+        """Fit offsets and scales to training data, each [steps, channels]; few outliers do not matter.
 
         Args:
-            series: each [steps, channels].
-            step_s: time from one row to the next.
             quantile: share of a channel's values below -1, and above 1.
         """
         rows = np.concatenate(series).astype(np.float64)
@@ -135,14 +133,9 @@ class LevelCrossing(nn.Module):
         return self.offset.new_full((batch, self.spec.inputs), BELOW_ALL)
 
     def step(self, values: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode rows.
+        """Encode rows [b, steps, inputs] to spikes, uint8 [b, steps, channels]. Returns these, and y after them.
 
-        Args:
-            values: [b, steps, inputs].
-            state: y after the rows before, float64 [b, inputs].
-
-        Returns:
-            Spikes uint8 [b, steps, channels], and the state after them.
+        ``state`` is y after the rows before, float64 [b, inputs].
         """
         batch, steps, _ = values.shape
         y = (values.to(torch.float64) - self.offset) * self.scale

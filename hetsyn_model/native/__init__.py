@@ -43,9 +43,6 @@ class LayerStruct(ctypes.Structure):
 class Library:
     """The functions of rollout.cpp, in the version for this processor.
 
-    Args:
-        path: the shared library.
-
     Raises:
         OSError: it cannot be loaded, is of another version of hetsyn, or has no version for this processor.
     """
@@ -87,11 +84,7 @@ def library() -> Library | None:
 
 
 def required() -> Library:
-    """Return the compiled library, for code that :func:`runs` has chosen.
-
-    Raises:
-        RuntimeError: it is not there.
-    """
+    """Return the compiled library, for code that :func:`runs` has chosen."""
     built = library()
     if built is None:
         raise RuntimeError("the compiled rollout was chosen, but cannot be used: see native.runs")
@@ -99,5 +92,5 @@ def required() -> Library:
 
 
 def runs(tensor: Tensor) -> bool:
-    """Return whether the compiled library takes such a tensor: float32 or float64 in the CPU's memory."""
+    """Return whether the compiled library takes this tensor: float32 or float64 in the CPU's memory."""
     return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64) and library() is not None

@@ -1,8 +1,4 @@
-"""The interface of a layer's neurons: an object with a state, a step and constants.
-
-The equations are in ``spike.py`` for the paper's neurons and those of membranes, in ``resonance.py`` for SE-adLIF.
-CONTRIBUTING.md says how to add neurons.
-"""
+"""The interface of a layer's neurons. CONTRIBUTING.md says how to add some."""
 
 from __future__ import annotations
 
@@ -23,15 +19,12 @@ class Neuron(Protocol):
         ...
 
     def step(self, state: State, currents: Tensor, surrogate: SurrogateSpec | None) -> tuple[State, Tensor]:
-        """Run one step.
+        """Run one step, and return the state after it, and the potential [b, j].
 
         Args:
             state: every tensor of :meth:`state`, with a leading batch axis.
             currents: [b, j], sum of all synaptic currents of this step.
             surrogate: derivative of the threshold in training; None outside training.
-
-        Returns:
-            The state after the step, and the potential [b, j].
         """
         ...
 
@@ -41,11 +34,7 @@ class LearnedNeurons(nn.Module, ABC):
 
     @abstractmethod
     def neuron(self, threshold: Tensor) -> Neuron:
-        """Make the neurons to run.
-
-        Args:
-            threshold: [j].
-        """
+        """Make the neurons to run, with thresholds [j]."""
 
     def gain(self) -> Tensor | None:
         """Return the factor on the weights of each neuron's synapses, [j]; None without."""

@@ -1,20 +1,16 @@
 """Neurons that resonate: SE-adLIF (arXiv 2408.07517), a membrane and a recovery current in symplectic Euler form.
 
-With S(t), the sum of currents(t), the paper has, for one neuron,
+With S(t), the sum of currents(t), one neuron has
 
-    u(t)  = alpha u(t-1) + (1 - alpha) (S(t) - w(t-1))      potential
-    z(t)  = 1 where u(t) > threshold, else 0
-    u(t) <- u(t) (1 - z(t))                                 a spike empties it; the gradient takes this z as given
-    w(t)  = beta w(t-1) + (1 - beta) q (a u(t) + b z(t))    recovery, from the new u and z
-
-Here the synapses' weights have the factor 1 - alpha, and so has the recovery, R = (1 - alpha) w, which leaves
-
-    v(t)  = alpha v(t-1) (1 - z(t-1)) + (S(t) - R(t-1))                       as a membrane with reset ``zero``
-    R(t)  = beta R(t-1) + (A v(t) (1 - z(t)) + B z(t))
+    v(t)  = alpha v(t-1) (1 - z(t-1)) + (S(t) - R(t-1))     potential, a membrane with reset ``zero``
+    z(t)  = 1 where v(t) > threshold, else 0
+    R(t)  = beta R(t-1) + (A v(t) (1 - z(t)) + B z(t))      recovery, from the new v and z
     A     = (1 - alpha) (1 - beta) q a,   B = (1 - alpha) (1 - beta) q b
 
-With a = b = 0 the recovery stays 0, and the neuron is that membrane, bit for bit. Below the threshold the eigenvalues
-of (u, w) have the product alpha beta: where they are complex, their magnitude is sqrt(alpha beta) whatever a is.
+The gradient takes the z in 1 - z as given, as in the paper. The paper's S and recovery w have the factor 1 - alpha in
+v(t): here the synapses' weights have it, and R = (1 - alpha) w. ``docs/explanation/model.md`` has the paper's form.
+
+With a = b = 0 the recovery stays 0, and the neuron is that membrane, bit for bit.
 """
 
 from __future__ import annotations
@@ -32,10 +28,6 @@ from hetsyn_model.state import Shapes, State
 
 class Resonance(LearnedNeurons):
     """The learned parameters of a layer's resonant neurons.
-
-    Args:
-        spec: bounds of the values.
-        neurons: number of neurons.
 
     Attributes:
         tau: [j], the membrane's time constant as a position in ``spec.tau_steps``, from 0 to 1.
@@ -65,7 +57,7 @@ class Resonance(LearnedNeurons):
         return _decay(self.tau, self.spec.tau_steps)
 
     def recovery(self) -> Tensor:
-        """Return beta, A and B of each neuron, [3, j], as in the equations above."""
+        """Return beta, A and B of each neuron, [3, j]."""
         beta = _decay(self.recovery_tau, self.spec.recovery_tau_steps)
         gain = (1 - self.decay()) * (1 - beta) * self.spec.gain
         return torch.stack([beta, gain * self.a, gain * self.b])

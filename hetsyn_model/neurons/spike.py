@@ -28,20 +28,14 @@ from hetsyn_model.state import Shapes, State
 
 
 def surrogate_derivative(u: Tensor, spec: SurrogateSpec, threshold: Tensor | float) -> Tensor:
-    """Compute the surrogate of dz/du at u = v - threshold - adaptation, elementwise.
+    """Compute the surrogate of dz/du at u = v - threshold - adaptation, elementwise:
 
-    ``gaussian`` is ``gain * 0.5 * (1.15 N(u; 0, 0.5) - 0.15 N(u; 0.5, 3) - 0.15 N(u; -0.5, 3))``, 0.4391 at 0 with
-    gain 1: the paper's multi-Gaussian for speech (appendix D). ``triangular`` is
-    ``gain * max(0, 1 - |u| / (width * threshold))``, with gamma and zeta of appendix B as gain and width.
-    ``exponential`` is ``gain * exp(-|u| / (width * threshold))``.
+        gaussian      gain * 0.5 * (1.15 N(u; 0, 0.5) - 0.15 N(u; 0.5, 3) - 0.15 N(u; -0.5, 3))
+        triangular    gain * max(0, 1 - |u| / (width * threshold))
+        exponential   gain * exp(-|u| / (width * threshold))
 
-    Args:
-        u: any shape.
-        spec: kind and scale of the derivative.
-        threshold: theta; ``gaussian`` does not depend on it.
-
-    Returns:
-        The derivative, shaped as ``u``.
+    The first is the paper's multi-Gaussian for speech (appendix D), 0.4391 at 0 with gain 1. The second has gamma and
+    zeta of appendix B as gain and width.
     """
     if spec.kind == "triangular":
         return spec.gain * (1 - u.abs() / (spec.width * threshold)).clamp_min(0)
@@ -71,11 +65,8 @@ def fire(potential: Tensor, level: Tensor, threshold: Tensor, surrogate: Surroga
     """Compute spikes, [b, j]: 1 where the potential is above its level, strictly.
 
     Args:
-        potential: v, [b, j].
         level: the threshold with its adaptation, broadcast against [b, j].
-        threshold: theta, likewise.
-        surrogate: derivative of the threshold in training. None outside training: the threshold is then a plain
-            comparison, which exports.
+        surrogate: derivative of the threshold in training. None: a plain comparison, which exports.
     """
     if surrogate is None:
         return (potential > level).to(potential.dtype)
@@ -84,7 +75,7 @@ def fire(potential: Tensor, level: Tensor, threshold: Tensor, surrogate: Surroga
 
 
 def membrane_left(reset: Reset, kappa: Tensor, threshold: Tensor, membrane: Tensor, spikes: Tensor) -> Tensor:
-    """Compute what decay and reset leave of a membrane for the next step, [b, j], by the equations above.
+    """Compute what decay and reset leave of a membrane for the next step, [b, j].
 
     ``build_support/reset.hpp`` is the same in C++.
     """
@@ -97,12 +88,7 @@ def membrane_left(reset: Reset, kappa: Tensor, threshold: Tensor, membrane: Tens
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A threshold that rises with each spike: A, equations 18 and 19.
-
-    Attributes:
-        decay: rho_a a step.
-        strength: rise at a spike.
-    """
+    """A rise A of the threshold: by ``strength`` at a spike, with the decay rho_a a step (equations 18 and 19)."""
 
     decay: float
     strength: float
@@ -150,7 +136,6 @@ class ResettingNeuron:
     Attributes:
         kappa: decay a step of the reset current, [j].
         threshold: theta, [j].
-        adaptation: None without.
     """
 
     kappa: Tensor
@@ -175,8 +160,6 @@ class MembraneNeuron:
     Attributes:
         kappa: decay a step of the membrane, [j].
         threshold: theta, [j].
-        reset: effect of a spike on the membrane, as in the equations above.
-        adaptation: of the threshold; None without.
     """
 
     kappa: Tensor

@@ -8,10 +8,6 @@ class SpecError(ValueError):
 
 
 def require(condition: bool, message: str) -> None:
-    """Refuse a description unless a condition holds.
-
-    Raises:
-        SpecError: the condition does not hold.
-    """
+    """Raise a SpecError unless a condition holds."""
     if not condition:
         raise SpecError(message)

@@ -27,10 +27,7 @@ class NetworkSpec:
         self_recurrent: a neuron may have a synapse from itself.
         bias: each current has a constant drive.
         dropout: probability that a spike does not reach the next layer, in training.
-        step_s: duration of a step in seconds.
-        neuron: the neuron model.
-        surrogate: derivative of the threshold in training.
-        decision: the rule that makes a decision of the readout.
+        step_s: duration of a step.
         input_kind: ``spikes``, 0 or 1; or ``values``, real numbers x_i(t) that drive the synapses as w_ji x_i(t).
         input_path: delays of the spikes from the layer before, for hidden layers and the readout.
         recurrent_path: delays of a hidden layer's own spikes, beyond the one step that they always take.
@@ -74,7 +71,6 @@ class NetworkSpec:
 
     @property
     def takes_values(self) -> bool:
-        """Return whether the input is real numbers, not spikes."""
         return self.input_kind == "values"
 
     @property

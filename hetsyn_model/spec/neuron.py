@@ -195,7 +195,6 @@ def variant(
             threshold (Proposition 2).
         tau_steps: time constant of the reset (``hetsyn``), or of everything (``homneu``, ``alif``).
         tau_init_steps: range of the initial time constants that are learned.
-        threshold: potential above which a neuron fires.
         adaptation_tau_steps: time constant of the adaptation (``alif``).
         adaptation_strength: rise of the threshold at a spike (``alif``).
         reset_tau_steps: fixed time constant of the reset current, whatever the model, as in the paper's experiments

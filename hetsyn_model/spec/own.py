@@ -23,11 +23,7 @@ class OwnNeurons(ABC):
     """The description of neurons with their own equations: a frozen dataclass, listed in ``OWN_NEURONS``."""
 
     def check(self, spec: NeuronSpec) -> None:  # noqa: B027
-        """Check that the rest of the description fits these neurons.
-
-        Raises:
-            SpecError: it does not.
-        """
+        """Raise a SpecError if the rest of the description does not fit these neurons."""
 
     @property
     def first_effect(self) -> float:
@@ -35,13 +31,9 @@ class OwnNeurons(ABC):
         return 1.0
 
     def response(self, synaptic: float) -> Iterator[float] | None:  # noqa: ARG002
-        """Give the membrane after a spike of weight 1, step by step; it sizes the initial weights.
+        """Give the potential after a spike of weight 1, step by step; it sizes the initial weights.
 
-        Args:
-            synaptic: decay a step of the synapses.
-
-        Returns:
-            The potentials; None if the membrane only decays, with ``tau_reset_steps``.
+        ``synaptic`` is the decay a step of the synapses. None: the membrane only decays, with ``tau_reset_steps``.
         """
         return None
 

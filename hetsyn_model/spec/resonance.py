@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResonanceSpec(OwnNeurons):
-    """Adaptive neurons in the symplectic Euler form (SE-adLIF, arXiv 2408.07517), whose settings are the defaults.
+    """Adaptive neurons in the symplectic Euler form (SE-adLIF, arXiv 2408.07517); the defaults are of that paper.
 
     ``hetsyn_model/neurons/resonance.py`` has the equations. Each neuron learns its two time constants, ``a`` and ``b``,
     within these bounds, from uniform initial values.

@@ -1,27 +1,22 @@
 """Synapses in the bank form: K decays shared by a layer instead of one a synapse.
 
-``docs/explanation/timescale-bank.md`` explains it. The exact form is equation 8 of arXiv 2508.11644; the bank is this
-project's own approximation of it. A synapse's kernel ``r^n`` is written in the basis of the bank's decays,
-``r^n ~ sum_k c_k(r) alpha_k^n`` for n >= 0. The least-squares coefficients solve ``G c = b(r)`` with
-``G_kl = 1 / (1 - alpha_k alpha_l)`` and ``b_k(r) = 1 / (1 - r alpha_k)``. G is a Cauchy matrix in disguise, so the
-solution is a product:
+The exact form is equation 8 of arXiv 2508.11644; the bank is this project's own approximation of it
+(``docs/explanation/timescale-bank.md``). A synapse's kernel is ``r^n ~ sum_k c_k(r) alpha_k^n`` for n >= 0, with the
+least-squares coefficients
 
     B(r)    = prod_l (r - alpha_l) / (1 - r alpha_l)
     c_k(r)  = B(r) * gamma_k / (r - alpha_k), the factor of alpha_k cancelled
     gamma_k = (1 - alpha_k^2) * prod_{l != k} (1 - alpha_k alpha_l) / (alpha_k - alpha_l)
 
-It is accurate to the last digits where a solver loses all of them (G's condition number passes 1e11 at
-K = 8), and is differentiable in r. ``|B(r)|`` is the relative L2 error of the kernel: with h = atanh(r) it is
-``prod_k |tanh(h_r - h_k)|``, which makes fitting the grid a small smooth problem (``bank_fit.py``).
+They are accurate to the last digits where a solver loses all of them. ``|B(r)|`` is the relative L2 error of the
+kernel; ``bank_fit.py`` makes it small.
 
-A layer's currents are then ``U_k(t) = alpha_k U_k(t-1) + sum_i (w_ji c_k(r_ji)) x_i(t)``, [K, neurons]
-instead of [neurons, inputs]. Input and recurrent synapses of a layer share one U. A decay of exactly 1
-(a perfect integrator) has no square-summable kernel and gets a column of its own, alpha = 1.
+A layer's currents are then ``U_k(t) = alpha_k U_k(t-1) + sum_i (w_ji c_k(r_ji)) x_i(t)``, [K, neurons] instead of
+[neurons, inputs]. Input and recurrent synapses of a layer share one U. A decay of exactly 1 (a perfect integrator) has
+no square-summable kernel and gets a column of its own, alpha = 1.
 
-The weights ``w c`` are rounded to multiples of a power of two, fine enough that any sum of a column's
-entries is exact in the state's type. The order in which spikes are added up then cannot matter: torch,
-ONNX Runtime and any batch give the same currents, bit for bit. ``exact_products.py`` does the same for inputs that are
-real numbers.
+Sums of spikes are exact (:func:`dyadic`): torch, ONNX Runtime and any batch give the same currents, bit for bit.
+``exact_products.py`` does the same for inputs that are real numbers.
 """
 
 from __future__ import annotations
@@ -67,14 +62,7 @@ class Bank:
         return self.decays[-1] == 1.0
 
     def coefficients(self, r: Tensor) -> Tensor:
-        """Compute the coefficients c_k(r) of kernels in the bank's basis, differentiable in r.
-
-        Args:
-            r: decays a step, any shape, each in [0, 1].
-
-        Returns:
-            float64 [*r.shape, K].
-        """
+        """Compute the coefficients c_k(r) of decays ``r`` in [0, 1], float64 [*r.shape, K]; differentiable in r."""
         leaky = [alpha for alpha in self.decays if alpha < 1.0]
         wide = r.to(torch.float64)
         c = _compiled(wide, leaky) if leaky and native.runs(wide) else _leaky(wide, leaky)
@@ -174,15 +162,11 @@ class BankWeights:
         return {"bank_current": (self.decays.shape[0], self.neurons)}
 
     def step(self, state: State, entered: Tensor, own: Tensor | None) -> tuple[State, Tensor]:
-        """Run one step of the layer's currents, ``U_k(t) = alpha_k U_k(t-1) + sum_i (w_ji c_k(r_ji)) x_i(t)``.
+        """Run one step of the layer's currents. Returns them, and their sum [b, j], the first term of equation 5.
 
         Args:
-            state: every tensor of :meth:`state`.
             entered: [b, K * j], the result of :meth:`enter`.
             own: [b, j], the layer's own spikes that arrive in this step; None without recurrence.
-
-        Returns:
-            The new current tensor, and its sum a neuron [b, j] (the first term of equation 5).
         """
         if self.weight_rec is not None and own is not None:
             entered = entered + own @ self.weight_rec
@@ -194,11 +178,7 @@ class BankWeights:
     def enter(self, x: Tensor | Events) -> Tensor:
         """Compute the drive of input and bias for :meth:`step`, in one step, [b, K * j], or in all, [b, t, K * j].
 
-        The recurrent part is added afterwards. Sums of spikes are exact in any order; for values this order is part of
-        the result.
-
-        Args:
-            x: [b, i], or [b, t, i], which may be events.
+        Sums of spikes are exact in any order. For values this order, the recurrent part last, is part of the result.
         """
         if self.value_channels:
             values = x.dense(self.dtype) if isinstance(x, Events) else x
@@ -219,12 +199,7 @@ def sum_bank(current: Tensor) -> Tensor:
 
 
 def compile_bank(bank: Bank, exact: ExactWeights, *, takes_values: bool = False) -> BankWeights:
-    """Express a layer's synapses in the bank's basis, differentiable in weights, decays and biases.
-
-    Args:
-        exact: the synapses.
-        takes_values: the layer's input is real numbers.
-    """
+    """Express a layer's synapses in the bank's basis, differentiable in weights, decays and biases."""
     paths = [exact.input] if exact.recurrent is None else [exact.input, exact.recurrent]
     # input rows last: autograd adds up the gradients of a shared decay in the reverse order of these operations, and
     # another order rounds differently
@@ -259,15 +234,12 @@ def _bias_row(bank: Bank, path: SynapsePath, bias: Tensor) -> Tensor:
 
 
 def dyadic(rows: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-    """Round weight rows so that every sum of any of them is exact in their type, and 16 bits hold each.
+    """Round rows [inputs, columns] so that every sum down a column, over all of them, is exact, and 16 bits hold each.
 
     With p mantissa bits and S the largest possible magnitude of a column's sum over all tensors, the column is
     rounded to multiples of ``2^(ceil(log2 S) + 1 - p)``, or of the smallest power of two at which its largest weight
     is within WEIGHT_BITS bits, whichever is coarser. float64, in which the mathematics is checked, keeps its
     mantissa. Gradients pass through unchanged.
-
-    Args:
-        rows: tensors [inputs, columns] by name, which add up in the same columns.
 
     Returns:
         The rounded rows by name, and the grid [columns] that they are multiples of.

@@ -1,17 +1,16 @@
 """The drive w_ji x_i(t) of a bank for real numbers, exact in any order of the sum.
 
-A bank's weights are whole numbers of 16 bits on a grid, so sums of spikes are exact (``bank.py``). A real number has
-24 bits at any magnitude, and a sum of products with it would depend on the order. Therefore the numbers of a step are
-first rounded to one grid, which depends on the largest of them alone. In float64, with L = ceil(log2 channels):
+A bank's weights are whole numbers of 16 bits on a grid (``bank.py``), but a real number has 24 bits at any magnitude.
+So the numbers of each step and stream are first rounded to one grid, which depends on the largest of them alone. In
+float64, with L = ceil(log2 channels):
 
     s      = 2^(17 + L) * max_i |x_i|
     x_i'   = (s + x_i) - s
     drive  = float32(sum_i w_i x_i')
 
-Both operations round to multiples of half the spacing of float64 at s. The error is at most 2^(L - 36) of the largest
-number, and one channel is not rounded at all, since x has 24 bits. Every product and every partial sum then
-has at most 53 bits, and float64 holds it exactly. Each step and stream has its own grid, so chunks and batches cannot
-change a bit.
+Both operations round to multiples of half the spacing of float64 at s. Every product and every partial sum then has at
+most 53 bits, and float64 holds it exactly. The error is at most 2^(L - 36) of the largest number, and one channel is
+not rounded at all, since x has 24 bits.
 """
 
 from __future__ import annotations
@@ -55,15 +54,10 @@ class _ValuesProduct(torch.autograd.Function):
 
 
 def values_product(values: Tensor, weight: Tensor, channels: int) -> Tensor:
-    """Compute the drive of a layer, [..., columns].
+    """Compute the drive of a layer, [..., columns], from values [b, channels] of one step, or [b, t, channels].
 
     A float64 network, which checks the mathematics, does not round the numbers. Gradients are those of
-    ``values @ weight``.
-
-    Args:
-        values: [b, channels] of one step, or [b, t, channels], of any magnitude.
-        weight: [channels, columns], a bank's.
-        channels: a Python number, which a trace to TorchScript keeps as a constant.
+    ``values @ weight``. ``channels`` is a Python number, which a trace to TorchScript keeps as a constant.
     """
     values = values.to(weight.dtype)
     if weight.dtype == torch.float64:

@@ -38,8 +38,6 @@ class ExactWeights:
 
     Attributes:
         per_synapse: each synapse has its own decay and current.
-        input: synapses from the layer before, or from the network's channels.
-        recurrent: synapses from the layer's own neurons; None without recurrence.
         filtered: there are currents. If not, all decays are 0, and no current is in the state.
     """
 
@@ -78,15 +76,11 @@ class ExactWeights:
         return x.dense(self.dtype) if isinstance(x, Events) else x
 
     def step(self, state: State, entered: Tensor, own: Tensor | None) -> tuple[State, Tensor]:
-        """Run one step of the layer's currents.
+        """Run one step of the layer's currents. Returns them, and their sum [b, j], the first term of equation 5.
 
         Args:
-            state: every tensor of :meth:`state`.
             entered: [b, i], input spikes.
             own: [b, j], the layer's own spikes that arrive in this step; None without recurrence.
-
-        Returns:
-            The new current tensors, and their sum a neuron [b, j] (the first term of equation 5).
         """
         if not self.filtered:
             arriving = _arriving(entered, self.input)
@@ -111,17 +105,7 @@ def _arriving(x: Tensor, path: SynapsePath) -> Tensor:
 
 
 def current_step(current: Tensor, drive: Tensor, decay: Tensor, bias: Tensor | None) -> Tensor:
-    """Run one step of a path's currents (equation 8).
-
-    Args:
-        current: [b, j, i] with a decay a synapse, [b, j, 1] with one a neuron.
-        drive: the same shape, w_ji * x_i(t).
-        decay: [j, i], [j, 1] or [1, 1].
-        bias: constant drive, shaped as the current of one stream; None without.
-
-    Returns:
-        The current after the step.
-    """
+    """Run one step of a path's currents (equation 8), [b, j, i] with a decay a synapse, [b, j, 1] with one a neuron."""
     current = decay * current + drive
     return current if bias is None else current + bias
 

@@ -43,5 +43,4 @@ class Batch:
         return Batch(self.events.streams(first, last), self.steps[part], self.target[part])
 
     def to(self, device: torch.device | str) -> Batch:
-        """Copy the streams to a device."""
         return Batch(self.events.to(device), self.steps.to(device), self.target.to(device))

@@ -23,7 +23,6 @@ class Checkpoint:
     """A trained network and what serving it needs.
 
     Attributes:
-        network: the network.
         encoder: encoder of audio or values; None for a network that takes spikes.
         tail_steps: steps of silence that end a stream.
         epoch: its number in the training: the epoch (``hetsyn train``) or the update (experiments); None if untrained.

@@ -67,7 +67,6 @@ class DelaysConfig:
     Attributes:
         input: path into each layer from the one before.
         recurrent: path of a hidden layer's own spikes.
-        training: schedule of learned delays.
     """
 
     input: PathSpec = field(default_factory=PathSpec)
@@ -80,7 +79,7 @@ class SpikesConfig:
     """The steps of spikes that have times.
 
     Attributes:
-        step_s: duration of a step, in seconds.
+        step_s: duration of a step.
         longest_s: longer streams are cut; 0 cuts none.
     """
 
@@ -97,7 +96,7 @@ class ValuesConfig:
     """The level-crossing encoder; offset and scale of each channel are learned from the training data.
 
     Attributes:
-        step_s: time from one row to the next, in seconds.
+        step_s: time from one row to the next.
         quantile: share of a channel's values below its levels, and above them.
         scan: a ``row`` or a ``pixel`` of an image is a step.
     """
@@ -208,16 +207,6 @@ class Config:
         description: one line for people about the model; empty: it names the data.
         names: names of classes for people, by their labels in the data; a label without one is its own name.
         seed: for weights, batches and variation; ``split`` has its own.
-        network: sizes.
-        neuron: the neuron model.
-        surrogate: derivative of the threshold in training.
-        decision: the rule that makes a decision of the readout.
-        encoder: what makes the spikes.
-        training: optimiser, schedule and loss.
-        augmentation: how examples are varied.
-        split: how examples are divided.
-        endpointing: how a server finds utterances.
-        others: classes that are added to the data, for input that is none of their words.
         rejected: classes, by their labels in the data, for which a server answers null; labels that the data lack are
             ignored.
     """
@@ -298,7 +287,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
-        # these belong together: the base's are for another vocabulary
+        # names stay together: the base's are of other classes
         if isinstance(value, Mapping) and isinstance(under, Mapping) and key != "names":
             value = _merged(under, value)
         merged[key] = value
@@ -306,11 +295,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def config_of_checkpoint(values: Mapping[str, Any], where: str) -> Config:
-    """Read a checkpoint's configuration, also an earlier version's.
-
-    Raises:
-        ConfigError: as :func:`config_from`.
-    """
+    """Read a checkpoint's configuration, also an earlier version's."""
     kept = deepcopy(dict(values))
     for *sections, key in (name.split(".") for name in EARLIER):
         reduce(lambda section, name: section.get(name, {}), sections, kept).pop(key, None)
@@ -320,12 +305,8 @@ def config_of_checkpoint(values: Mapping[str, Any], where: str) -> Config:
 def config_from(values: Mapping[str, Any], where: str = "config") -> Config:
     """Make a configuration of nested mappings; fields that they leave out have their defaults.
 
-    Args:
-        values: by field names.
-        where: source of the values, for messages.
-
     Raises:
-        ConfigError: a key is unknown, or a value does not fit its field.
+        ConfigError: a key is unknown, or a value does not fit its field. The message begins with ``where``.
     """
     _check_keys(values, Config, where)
     try:

@@ -40,11 +40,7 @@ class DeviceError(ValueError):
 
 
 def torch_device(name: str) -> torch.device:
-    """Find a device by its name.
-
-    Raises:
-        DeviceError: there is no such device here.
-    """
+    """Find a device by its name, or raise a DeviceError."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -62,7 +58,6 @@ class TestResult:
     """The figures on examples that had no part in training or choice.
 
     Attributes:
-        examples: number of examples.
         bank: accuracy in the bank form, with the bank of an export; None if no bank is exact enough.
         exact: accuracy in the exact form; None for an older run without one.
         by_class: accuracy for each class by name, in the exact form, else in the bank's.
@@ -105,19 +100,11 @@ def train_prepared(
     device: str = "cpu",
     callbacks: Callbacks | None = None,
 ) -> Fitted:
-    """Train, or go on training, the run in the folder ``out``, and test its network once.
+    """Train, or go on training, the run in the folder ``out``, and test its network once. Errors as of :func:`fit`.
 
     Args:
-        prepared: data and description.
-        out: folder of the run.
         network: training starts from its weights and changes them; None: random weights.
-        device: to train on.
         callbacks: called as training goes on; an epoch ends with each evaluation.
-
-    Raises:
-        RunError: the folder holds a run of another configuration.
-        DeviceError: there is no such device.
-        ConfigError: the configuration does not fit the network.
     """
     config, target, shown = prepared.config, torch_device(device), callbacks or Callbacks()
 
@@ -226,8 +213,7 @@ def fit(
         extra: further data for training alone.
         leave_out: groups that judge the network and are not trained on.
         out: folder of the run; an interrupted run goes on in it. None: a temporary folder.
-        epochs: instead of the configuration's.
-        seed: instead of the configuration's.
+        epochs, seed: instead of the configuration's.
         device: ``cpu`` or ``cuda``.
         on_epoch: called with the history after each epoch.
 
@@ -235,7 +221,7 @@ def fit(
         DataError: the data cannot be read or do not suffice.
         ConfigError: there is no such configuration, or it does not fit the data.
         SpecError: no network can have this description.
-        RunError: the folder holds a run of another configuration.
+        RunError: the folder holds a run of another configuration, or a parameter is not finite any more.
         DeviceError: there is no such device.
     """
     named = data if isinstance(data, str | Path | Examples) else as_arrays(data, labels, groups)
@@ -268,11 +254,7 @@ def resolved(
     epochs: int | None = None,
     seed: int | None = None,
 ) -> Config:
-    """Load a configuration for a kind of data, and change its epochs and seed.
-
-    Raises:
-        ConfigError: there is no such configuration.
-    """
+    """Load a configuration for a kind of data, and change its epochs and seed."""
     settings = config if isinstance(config, Config) else load_config(config, kind)
     if epochs is not None:
         settings = replace(settings, training=replace(settings.training, epochs=epochs))

@@ -28,7 +28,6 @@ class History:
         update: number of finished updates.
         loss: mean training loss since the evaluation before.
         validation: figure on validation data.
-        validation_loss: loss on validation data.
         measures: further means over the training batches since the evaluation before, and further figures, by name.
         seconds: time since the evaluation before.
         processor_seconds: processor time of all threads since then.

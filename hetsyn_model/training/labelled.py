@@ -33,11 +33,7 @@ from hetsyn_model.training.tied_layer import level_changes, tied_network, untie
 def classify(
     network: Network, front: Front[T], items: Sequence[T], tail_steps: int, form: Form = "bank", batch: int = 128
 ) -> tuple[Tensor, Tensor]:
-    """Classify examples without variation.
-
-    Args:
-        tail_steps: silence after each example.
-        batch: number of examples to run at once.
+    """Classify examples without variation, with ``tail_steps`` of silence after each, ``batch`` examples at once.
 
     Returns:
         Classes int64 [n], and their probabilities, float [n, outputs].
@@ -82,12 +78,8 @@ class RunOptions:
 
     Attributes:
         augmentation: the variation of examples, for ``run.json``.
-        seed: for weights, batches and variation.
-        labels: names of the outputs, for the checkpoints.
-        description: one line for people, for the checkpoints.
-        config: the training's configuration, for the checkpoints; None without.
+        labels, description, config: names of the outputs, one line for people, and the configuration, for checkpoints.
         callbacks: an evaluation ends each epoch.
-        delays: schedule of learned delays.
     """
 
     augmentation: dict[str, Any] = field(default_factory=dict)
@@ -102,12 +94,6 @@ class RunOptions:
 
 class LabelledData(Generic[T]):
     """Labelled examples as a :class:`hetsyn_model.training.loop.DataSet`; an epoch ends with each evaluation.
-
-    Args:
-        front: makes the spikes.
-        how: batches and loss.
-        data: the examples.
-        options: seed, and entries of the checkpoints.
 
     Raises:
         ConfigError: a tied layer lacks an audio encoder.
@@ -130,11 +116,7 @@ class LabelledData(Generic[T]):
         return -(-(len(self.data.real) + self._extra_count) // self.how.batch)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch in random order. The examples of a batch have similar lengths.
-
-        Raises:
-            ValueError: the updates are not those of one epoch.
-        """
+        """Yield the batches of one epoch in random order. The examples of a batch have similar lengths."""
         epoch = first // self.updates_per_epoch
         if (first, last) != (epoch * self.updates_per_epoch, (epoch + 1) * self.updates_per_epoch):
             raise ValueError(f"updates {first} to {last} are not an epoch of {self.updates_per_epoch}")
@@ -222,11 +204,6 @@ def train_labelled(
     Args:
         network: takes the front's spikes: a description, or a network; training starts from its weights and changes
             them.
-        front: makes the spikes.
-        how: epochs, batches, optimiser and loss.
-
-    Returns:
-        The history of the whole run.
 
     Raises:
         RunError: the folder holds a run of another configuration.
@@ -275,7 +252,6 @@ def train_labelled(
 
 
 def _fingerprint(network: Network) -> str:
-    """Compute a digest of a network's weights."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())

@@ -68,9 +68,7 @@ class DataSet(Protocol[T_contra]):
         """Return further values of a training batch by name, each [n]; the history keeps their means."""
         ...
 
-    def evaluate(self, model: T_contra) -> ValidationResult:
-        """Judge a model on validation data."""
-        ...
+    def evaluate(self, model: T_contra) -> ValidationResult: ...
 
     def better(self, a: ValidationResult, b: ValidationResult) -> bool:
         """Return whether the later evaluation ``a`` is chosen over ``b``."""
@@ -86,7 +84,6 @@ class Optimisation:
     """The settings of AdamW and its schedule.
 
     Attributes:
-        updates: optimiser steps in all.
         evaluate_every: updates between two evaluations, which also refit the banks. The last update ends with one.
         learning_rate: learning rate of the weights, at a schedule of 1.
         schedule: factor on the learning rates at an update, counted from 0.
@@ -98,7 +95,6 @@ class Optimisation:
         decay_weight_decay: weight decay of the synapses' decays: AdamW pulls them towards 0, a time constant of 0.
         clip: largest norm of the gradient; None: any.
         average: decay of the running mean of the weights, which is evaluated and kept; None: no mean.
-        delays: schedule of learned delays. Evaluations always run whole delays.
     """
 
     updates: int
@@ -140,21 +136,16 @@ def train(
     callbacks: Callbacks | None = None,
     device: torch.device | str = "cpu",
 ) -> History:
-    """Train, or go on training, the run in a folder.
+    """Train, or go on training, the run in a folder. Returns the history of the whole run.
 
     Args:
-        folder: the run's folder; ``best.pt`` in it is the chosen network.
         config: identifies the run, for ``run.json``.
         model: untrained. It is changed, and restored from the folder's checkpoint if there is one.
-        how: optimiser, schedule and evaluations.
         masks: by the name of a learned decay, bool of its shape; True for values that training leaves alone.
 
-    Returns:
-        The history of the whole run.
-
     Raises:
-        RunError: the folder holds a run of another configuration, or a damaged one; or a
-            parameter is not finite any more.
+        RunError: the folder holds a run of another configuration, or a damaged one; or a parameter is not finite any
+            more.
     """
     record_configuration(folder, config)
     callbacks = callbacks or Callbacks()
@@ -244,7 +235,7 @@ def _check_finite(model: Trainee, updates: int) -> None:
 
 def _fit_banks(model: Trainee, how: Optimisation) -> None:
     if isinstance(model, Network) and how.bank_size:
-        # until the next evaluation
+        # held until the next evaluation
         model.fit_banks(size=how.bank_size, hold=True, whole_range=how.whole_range_banks)
 
 

@@ -36,12 +36,7 @@ def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float | None = 10.
 
 
 def late_loss(rolled: Rollout, target: Tensor, smoothing: float) -> Tensor:
-    """Compute the cross entropy of the potentials at every step, weighted by the cube of a step's position.
-
-    Args:
-        target: int64 [b], classes.
-        smoothing: share of a label that is spread over all classes.
-    """
+    """Compute the cross entropy of the potentials at every step, weighted by the cube of a step's position."""
     position = (torch.arange(rolled.readout.shape[1], device=rolled.readout.device) + 1) / rolled.steps.unsqueeze(-1)
     weight = torch.where(position <= 1.0, position**3, 0.0)
     each = cross_entropy(

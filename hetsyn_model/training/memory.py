@@ -9,13 +9,10 @@ _MOST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Make the C library keep freed memory for the rest of the process.
+    """Make the C library keep freed memory for the rest of the process, and return whether it can (glibc).
 
     By default it returns large arrays to the system, and each update asks for the same pages again: a sixth to a fifth
     of an update's CPU time. The process then stays as large as its largest update.
-
-    Returns:
-        Whether the C library can do it (glibc).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -23,7 +23,6 @@ class Prepared:
     """Divided data, and the encoder for them.
 
     Attributes:
-        front: makes the spikes.
         data: training and validation examples.
         test: examples that judge the network; may be empty.
         labels: the data's names of the classes.

@@ -38,10 +38,7 @@ class DelayTraining:
 def cosine_factor(progress: float, warmup: float = 0.05, final: float = 0.05) -> float:
     """Compute the factor on the learning rate: linear warm-up, cosine, and a constant end at 2%.
 
-    Args:
-        progress: share of all updates, in [0, 1].
-        warmup: share of the updates with a rising rate.
-        final: share of the updates with the constant last rate.
+    ``progress``, ``warmup`` and ``final`` (the constant end) are shares of all updates.
     """
     if progress < warmup:
         return progress / warmup

@@ -26,15 +26,7 @@ INITIAL_DEVIATION = 0.033  # of the weights: a word's levels then bring potentia
 
 
 def level_changes(events: Events, encoder: EncoderSpec) -> Events:
-    """Convert spikes to events with a value: the thresholds that each band's level crossed, upwards positive.
-
-    Args:
-        events: events of [batch, steps, channels].
-        encoder: the encoder that made the spikes.
-
-    Returns:
-        Events of [batch, steps, bands].
-    """
+    """Convert spikes to events [batch, steps, bands] with a value: the thresholds that each band's level rose by."""
     rows, channels_up = events.batch * events.steps, encoder.bands * encoder.levels
     unit = events.units.numpy().astype(np.int64)
     row = np.repeat(np.arange(rows), np.diff(events.row_splits.numpy()))
@@ -44,10 +36,9 @@ def level_changes(events: Events, encoder: EncoderSpec) -> Events:
 
 
 def tied_network(spec: NetworkSpec, encoder: EncoderSpec, seed: int) -> Network:
-    """Make the untrained network for :func:`level_changes`: its first layer begins as random smooth filters over bands.
+    """Make the untrained network for :func:`level_changes`, of the description of one that takes the encoder's spikes.
 
-    Args:
-        spec: describes the network that takes the encoder's spikes.
+    Its first layer begins as random smooth filters over bands.
     """
     network = Network(replace(spec, channels=encoder.bands), seed=seed)
     weight = _first(network).w_in

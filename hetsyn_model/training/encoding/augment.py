@@ -91,22 +91,14 @@ class AugmentSpec:
 
 
 def check_factors(spec: object, *names: str) -> None:
-    """Check largest factors: they must be 1 or more.
-
-    Raises:
-        SpecError: one is below 1.
-    """
+    """Check largest factors: they must be 1 or more."""
     for name in names:
         if getattr(spec, name) < 1:
             raise SpecError(f"{name}: {getattr(spec, name)} is below 1, which changes nothing")
 
 
 def check_not_negative(spec: object, *names: str) -> None:
-    """Check values that must be 0 or more, and probabilities.
-
-    Raises:
-        SpecError: one is below 0, or a probability above 1.
-    """
+    """Check values that must be 0 or more, and probabilities."""
     for name in names:
         value = getattr(spec, name)
         if value < 0 or (name in ("delete", "telephone") and value > 1):
@@ -197,11 +189,7 @@ def augment_levels(
 def augment_events(
     encoding: BatchEncoding, lengths: NDArray[np.int64], augment: AugmentSpec, rng: np.random.Generator
 ) -> Events:
-    """Shift, mask and delete spikes at random, and drop those after a word's last step.
-
-    Args:
-        lengths: int64 [b], the words' steps.
-    """
+    """Shift, mask and delete spikes at random, and drop those after a word's last step (``lengths``, int64 [b])."""
     bands, longest = encoding.spec.bands, int(lengths.max())
     low, width = _stripes(bands, augment.mask_bands, lengths.size, rng)
     band = np.arange(bands)
@@ -225,7 +213,6 @@ def _stripes(
 
 
 def labels_of(recordings: Sequence[Recording]) -> Tensor:
-    """Return the labels of recordings, int64 [recordings]."""
     return torch.tensor([recording.label for recording in recordings], dtype=torch.int64)
 
 

@@ -59,14 +59,11 @@ class BatchEncoding:
         return BatchEncoding(spec, threshold)
 
     def events(self, mask: Mask | None = None, shift_bands: NDArray[np.int64] | None = None) -> Events:
-        """Return the spikes as events.
+        """Return the spikes as events of [b, steps, channels].
 
         Args:
             mask: [b, steps, bands], False silences a band; None keeps all.
             shift_bands: int64 [b], upward shift of each stream; None shifts none.
-
-        Returns:
-            Events of [b, steps, channels].
         """
         spec = self.spec
         batch, steps, bands = self.threshold.shape[0], self.threshold.shape[1] - 1, spec.bands

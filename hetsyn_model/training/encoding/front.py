@@ -71,7 +71,6 @@ class Front(Protocol[T_contra]):
 
     Attributes:
         spec: the encoder's description; None if the data are spikes.
-        step_s: duration of a step, in seconds.
     """
 
     spec: AnyEncoderSpec | None
@@ -103,11 +102,7 @@ class AudioFront:
 
 
 class SpikesFront:
-    """Passes streams of spikes on.
-
-    Args:
-        step_s: duration of a step, in seconds.
-    """
+    """Passes streams of spikes on."""
 
     def __init__(self, channels: int, step_s: float, augment: SpikesAugmentSpec) -> None:
         self.spec: AnyEncoderSpec | None = None
