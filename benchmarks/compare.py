@@ -5,6 +5,9 @@ the other, and the first of the two alternates from round to round. The loads ar
 chunks of 100 ms of the shipped recordings for ``speech-digits``, and packed events of 25 steps for ``shd-size``.
 ``ratios`` has the medians of the ratios within a round. Above 1 this checkout is better. Passed: no ratio below 0.97. A
 throughput is judged only if three rounds were quiet, because other programs disturb it far more than the CPU time.
+
+With ``--streams``, a ramp over each interface of each side takes their place: how many real-time streams of
+``shd-size`` have a p99 under 100 ms? Nothing is judged there.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import transports
 from benchmarks.load.contenders import ours_target, shd_load, speech_target
 from benchmarks.load.load import SMOKE_CONCURRENCIES, SMOKE_RUN, Figures, closed_loop, missing_answer
+from benchmarks.load.ramp import RampSettings
 from benchmarks.revisions import FIXTURES, has_operator, models_of
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
@@ -43,6 +48,7 @@ SIDES = ("this", "other")
 ALL = "chunks a second, this / other, geometric mean of all loads"
 
 Round = dict[str, dict[str, Figures]]  # case -> side -> figures
+Most = dict[str, dict[str, int]]  # transport -> side -> streams
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class Checkout:
         address = Address("127.0.0.1", free_port())
         # -P: not the working directory's hetsyn.py
         command = [str(self.python), "-P", "-m", "hetsyn", "serve", "--models", str(models)]
-        command += ["--port", str(address.port), "--log-level", "warning"]
+        command += ["--port", str(address.port), "--log-level", "warning", "--client-share", "1"]
         missing = missing_answer(probe.target(address), probe.load.chunks[0])
         with ServerProcess(command, self.environment, missing, log) as server:
             yield server, address
@@ -162,6 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
     parser.add_argument("--patience", type=float, default=1.0, help="seconds to wait for quiet before each load")
     parser.add_argument("--limit-s", type=float, default=420.0, help="no round begins that would end later than this")
+    parser.add_argument("--streams", action="store_true", help="most real-time streams in place of closed loops")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -177,6 +184,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         settings, concurrencies = SMOKE_RUN, SMOKE_CONCURRENCIES
     console = Console(stderr=True, highlight=False)
     taken: list[Round] = []
+    most: list[Most] = []
     began_s = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hetsyn-compare-")))
@@ -188,18 +196,22 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 break
             console.print(f"round {index + 1} of {rounds}")
             order = SIDES if index % 2 == 0 else SIDES[::-1]
-            taken.append(_measure(checkouts, order, concurrencies, settings, patience_s, folder, models))
-    results = summary(taken)
+            if arguments.streams:
+                ramp = RampSettings(max_trials=1 if arguments.smoke else 12)
+                most.append(_most_streams(checkouts, order, settings, ramp, folder, models))
+            else:
+                taken.append(_measure(checkouts, order, concurrencies, settings, patience_s, folder, models))
+    results = summary_of_streams(most) if arguments.streams else summary(taken)
     results["checkouts"] = {side: checkout.described() for side, checkout in checkouts.items()}
     results["settings"] = {
-        "rounds": len(taken),
+        "rounds": len(taken) + len(most),
         "seconds": settings.duration_s,
         "cores": os.cpu_count(),
         "models": arguments.models,
     }
     if arguments.quick:
-        del results["passed"]  # one short round proves nothing
-    _print(results)
+        results.pop("passed", None)  # one short round proves nothing
+    (_print_streams if arguments.streams else _print)(results)
     return results
 
 
@@ -234,6 +246,38 @@ def _measure(
                     target = workload.target(address)
                     case[side] = closed_loop(target, server, workload.load, concurrency, settings, patience_s)
     return figures
+
+
+def _most_streams(
+    checkouts: dict[str, Checkout],
+    order: Sequence[str],
+    settings: RunSettings,
+    ramp: RampSettings,
+    folder: Path,
+    models: Path,
+) -> Most:
+    """Find the most streams of each side over each interface, with a new server for each."""
+    case, probe = transports.cases(one=True)[0], workloads(models)[-1]
+    found: Most = {}
+    for transport in transports.TRANSPORTS:
+        for side in order:
+            with checkouts[side].serve(probe, folder / f"{side}.log", models) as (server, address):
+                search = transports.search(case, transport, address, server.pids, settings, ramp)
+                found.setdefault(transport, {})[side] = transports.most_streams(search)
+    return found
+
+
+def summary_of_streams(rounds: Sequence[Most]) -> dict[str, Any]:
+    """Medians of both sides, and of the ratios within a round, with quartiles."""
+    most: dict[str, dict[str, Any]] = {
+        transport: {
+            **{side: statistics.median(one[transport][side] for one in rounds) for side in SIDES},
+            "ratio": _spread([one[transport]["this"] / max(1, one[transport]["other"]) for one in rounds]),
+        }
+        for transport in rounds[0]
+    }
+    ratios = {f"streams, {transport}, this / other": one["ratio"]["median"] for transport, one in most.items()}
+    return {"streams": most, "ratios": ratios, "rounds": list(rounds)}
 
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
@@ -283,19 +327,33 @@ def _spread(ratios: Sequence[float]) -> dict[str, float]:
     return {"low_quartile": low, "median": median, "high_quartile": high}
 
 
+def _print_streams(results: dict[str, Any]) -> None:
+    table = Table("shd-size over", *SIDES, "this / other\n(quartiles)", title=_title(results))
+    for transport, figures in results["streams"].items():
+        cells = [f"{figures[side]:,.0f}" for side in SIDES]
+        table.add_row(f"/{transport}", *cells, _shown(figures["ratio"]))
+    Console(width=120, highlight=False).print(table)
+
+
+def _title(results: dict[str, Any]) -> str:
+    return ", ".join(f"{side} {checkout['commit']}" for side, checkout in results["checkouts"].items())
+
+
+def _shown(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.3f} ({spread['low_quartile']:.3f} to {spread['high_quartile']:.3f})"
+
+
 def _print(results: dict[str, Any]) -> None:
     console = Console(width=120, highlight=False)
-    checkouts = [f"{side} {checkout['commit']}" for side, checkout in results["checkouts"].items()]
     table = Table(
         "load", "chunks/s\nthis", "\nother", "this / other\n(quartiles)", "CPU ms a chunk\nthis", "\nother",
-        "other / this\n(quartiles)", "quiet\nrounds", title=", ".join(checkouts),
+        "other / this\n(quartiles)", "quiet\nrounds", title=_title(results),
     )  # fmt: skip
     for case, figures in results["cases"].items():
         cells = [case]
         for name, digits, kind in (("chunks_per_s", 0, "throughput"), ("cpu_ms", 3, "cpu")):
             cells += [f"{figures[side][name]:,.{digits}f}" for side in SIDES]
-            spread = figures[kind]
-            cells.append(f"{spread['median']:.3f} ({spread['low_quartile']:.3f} to {spread['high_quartile']:.3f})")
+            cells.append(_shown(figures[kind]))
         table.add_row(*cells, f"{figures['quiet_rounds']} of {results['settings']['rounds']}")
     console.print(table)
     console.print(f"{ALL}: {results['ratios'][ALL]:.3f}")

@@ -8,7 +8,7 @@ that of the largest load that held, or else of the smallest tried.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from benchmarks.load.contenders import (
     serve,
     shd_load,
 )
-from benchmarks.load.ramp import Goal, JudgedTrial, RampResult, RampSettings, saturate
+from benchmarks.load.ramp import Goal, JudgedTrial, RampSettings, saturate
 from benchmarks.plots import plain, pyplot, save
 from hetsyn_client.access import Access
 from hetsyn_client.loadtest.load import Load, Served, recorded
@@ -87,9 +87,8 @@ def run(repeats: int, settings: RunSettings, ramp: RampSettings, loads: Sequence
             with serve(case.target, case.load.chunks[0], *OPTIONS) as (server, target):
                 for transport in TRANSPORTS:
                     console.print(f"round {repeat + 1} of {repeats}: {name}, {transport}", highlight=False)
-                    way, goal = partial(case.way, transport, target.address), Goal(LIMIT_MS, 99.0)
-                    search = run_loop(saturate(way, server.pids, case.load, goal, settings, ramp))
-                    rounds.setdefault(name, {}).setdefault(transport, []).append(_round(search))
+                    found = search(case, transport, target.address, server.pids, settings, ramp)
+                    rounds.setdefault(name, {}).setdefault(transport, []).append(found)
     results = summary(rounds)
     results["settings"] = {
         "chunk_ms": 1000 * CHUNK_S,
@@ -103,7 +102,21 @@ def run(repeats: int, settings: RunSettings, ramp: RampSettings, loads: Sequence
     return results
 
 
-def _round(search: RampResult) -> dict[str, Any]:
+def search(
+    case: Case,
+    transport: str,
+    address: Address,
+    pids: Callable[[], Iterable[int]],
+    settings: RunSettings,
+    ramp: RampSettings,
+) -> dict[str, Any]:
+    """Search for the most streams of a server over one interface. The trials as JSON values.
+
+    Args:
+        pids: gives the server's processes.
+    """
+    way, goal = partial(case.way, transport, address), Goal(LIMIT_MS, 99.0)
+    found = run_loop(saturate(way, pids, case.load, goal, settings, ramp))
     trials = [
         {
             "streams": trial.measurement.streams,
@@ -113,9 +126,9 @@ def _round(search: RampResult) -> dict[str, Any]:
             "counted": trial.is_counted,
             **_cpu(trial),
         }
-        for trial in search.trials
+        for trial in found.trials
     ]
-    known = search.saturation
+    known = found.saturation
     return {"streams": known.streams, "low": known.low, "high": known.high, "trials": trials}
 
 
@@ -149,7 +162,7 @@ def summary(rounds: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any
 
 def _typical(taken: Sequence[dict[str, Any]]) -> dict[str, Any]:
     chosen = [_chosen(one["trials"]) for one in taken]
-    streams = [_streams(one) for one in taken]
+    streams = [most_streams(one) for one in taken]
     return {
         "streams": statistics.median(streams),
         "streams_of_rounds": streams,
@@ -165,7 +178,7 @@ def _was_missed(taken: dict[str, Any]) -> bool:
     return any(trial["missed"] for trial in taken["trials"])
 
 
-def _streams(taken: dict[str, Any]) -> int:
+def most_streams(taken: dict[str, Any]) -> int:
     """The streams of a round; where no load was too much, the most that were tried."""
     return int(taken["streams"] if _was_missed(taken) else _chosen(taken["trials"])["streams"])
 

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.process
 
 SMOKES = (
     "compare",
+    "compare --streams",
     "engine",
     "engine --families",
     "in_process",

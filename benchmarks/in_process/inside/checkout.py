@@ -83,8 +83,10 @@ class Checkout:
                 found = importlib.util.find_spec(module)
             except ModuleNotFoundError:  # its package is missing
                 continue
-            if found is not None and found.origin is not None and Path(found.origin).is_relative_to(self._root):
-                return getattr(importlib.import_module(module), name)
+            if found is None or found.origin is None or not Path(found.origin).is_relative_to(self._root):
+                continue
+            if hasattr(imported := importlib.import_module(module), name):
+                return getattr(imported, name)
         raise SystemExit(
             f"{self._root} has none of {', '.join(places)}: is it a checkout? Add new places to {__file__}"
         )
@@ -94,7 +96,11 @@ class Checkout:
         """Make the engine; with it come the type of its work, and the function that makes the state of a new stream."""
         engine = self._part("service.engine.engine:Engine", "service.engine:Engine")
         work = self._part("service.engine.work:Work", "service.engine:Work")
-        initial = self._part("service.engine.work:initial_stream", "service.stream:initial_stream")
+        initial = self._part(
+            "service.engine.work:initial_stream",
+            "service.engine.stream:initial_stream",
+            "service.stream:initial_stream",
+        )
         needed = [
             one for one in inspect.signature(engine).parameters.values() if one.default is inspect.Parameter.empty
         ]
