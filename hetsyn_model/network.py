@@ -301,7 +301,7 @@ class Network(nn.Module):
 
 
 def _parts(saved: Mapping[str, object]) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
-    spec, banks, tensors = saved["spec"], saved["banks"], saved["tensors"]
+    spec, banks, tensors = (saved.get(name) for name in ("spec", "banks", "tensors"))
     if not (isinstance(spec, Mapping) and isinstance(banks, Mapping) and isinstance(tensors, Mapping)):
         raise ValueError("not a result of Network.save(): spec, banks and tensors must be mappings")
     return spec, banks, tensors

@@ -108,15 +108,6 @@ def initial_stream(model: Model) -> StreamState:
     return StreamState(model.initial_row, 0, model.initial_encoder, None, None, NO_SAMPLES)
 
 
-def received_samples(stream: StreamState | None) -> int:
-    """Count the samples of sound that a stream has received, at their own rate."""
-    if stream is None:
-        return 0
-    if stream.utterances is not None:
-        return stream.utterances.position
-    return 0 if stream.resampler is None else stream.resampler.received
-
-
 class RasterPart(NamedTuple):
     """The spikes of a segment.
 

@@ -69,3 +69,8 @@ def test_tensors_of_another_network_are_not_restored() -> None:
     other = Network(NetworkSpec(channels=7, hidden=(5, 4), outputs=3))
     with pytest.raises(ValueError, match="not the tensors of this network"):
         Network(SPEC).restore(other.save())
+
+
+def test_a_network_is_made_of_what_save_gave_alone() -> None:
+    with pytest.raises(ValueError, match=r"not a result of Network\.save"):
+        Network.load({})
