@@ -124,8 +124,7 @@ class Batcher:
             for item in chunks:
                 item.is_computed = True
             self._waiting += chunks
-        if self._waiting:
-            self._schedule()
+        self._schedule()
 
     def _entered(self, items: Sequence[Item]) -> list[Item]:
         """Admit the chunks for which the backlog has room, and refuse the others. Returns the admitted ones."""
@@ -198,24 +197,27 @@ class Batcher:
         return time.thread_time if item.model.is_on_cpu else time.perf_counter
 
     def _schedule(self) -> None:
-        """Start batches after ``QUIET_ROUNDS`` rounds of the event loop without another chunk."""
-        if self._scheduled is None:
-            self._gather(len(self._waiting), QUIET_ROUNDS, MOST_ROUNDS)
+        """Start batches of what waits, after ``QUIET_ROUNDS`` rounds of the event loop without another chunk."""
+        if self._waiting and self._scheduled is None:
+            self._look_again(QUIET_ROUNDS, MOST_ROUNDS)
+
+    def _look_again(self, quiet: int, most: int) -> None:
+        """Look in the next round of the event loop whether to start batches. Arguments as ``_gather``."""
+        self._scheduled = asyncio.get_running_loop().call_soon(self._gather, len(self._waiting), quiet, most)
 
     def _gather(self, waiting: int, quiet: int, most: int) -> None:
-        """Start batches now, or check again in the next round of the event loop.
+        """Start batches now, or look again in the next round of the event loop.
 
         Args:
             waiting: chunks that waited in the last round.
             quiet: rounds left if no chunk arrives.
             most: rounds left if chunks keep arriving.
         """
-        if not quiet or not most:
+        quiet = quiet - 1 if len(self._waiting) == waiting else QUIET_ROUNDS
+        if quiet and most > 1:
+            self._look_again(quiet, most - 1)
+        else:
             self._start()
-            return
-        now_waiting = len(self._waiting)
-        quiet = quiet - 1 if now_waiting == waiting else QUIET_ROUNDS
-        self._scheduled = asyncio.get_running_loop().call_soon(self._gather, now_waiting, quiet, most - 1)
 
     def _start(self, *, may_wait: bool = True) -> None:
         """Start a batch on every free thread, or run one short batch on the event loop."""
