@@ -341,7 +341,7 @@ class Batcher:
             if Job in map(type, results):
                 items, outcomes = self._separate(batch, results)
             else:
-                items, outcomes = batch, cast(Sequence[Outcome | Exception], results)
+                items, outcomes = batch, cast("Sequence[Outcome | Exception]", results)
         except Exception as error:
             items, outcomes = batch, [error] * len(batch)
         self._end(items, outcomes)

@@ -152,7 +152,7 @@ class Engine:
         """Check chunks of spikes together. False means that some may be refused: ``check`` tells."""
         if not are_of_spikes(streams, chunks):
             return False
-        steps, _, units, channels, _, bounds = zip(*cast(Sequence[SpikeChunk], chunks), strict=True)
+        steps, _, units, channels, _, bounds = zip(*cast("Sequence[SpikeChunk]", chunks), strict=True)
         if {*channels} != {None} or max(steps) > self._max_chunk_steps:
             return False
         bound = int(np.concatenate(units).max(initial=0)) if None in bounds else max(bounds)

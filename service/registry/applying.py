@@ -302,7 +302,7 @@ class Applying(Item):
             if not both:
                 return
             items, outcomes = zip(*both, strict=True)
-        _keep(items, cast(Sequence[Outcome], outcomes))
+        _keep(items, cast("Sequence[Outcome]", outcomes))
 
 
 def begin(chunks: Sequence[Applying]) -> None:
