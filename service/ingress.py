@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -125,10 +124,11 @@ class Arrival(Applying):
             return False
         if source.transport in WAITING:
             if not self._ingress.stream_turns.take():
-                self._spawn(self._wait(time.monotonic() + self._ingress.queue_timeout_s))
+                self.permit.due_s = time.monotonic() + self._ingress.queue_timeout_s  # the wait counts against it
+                self._spawn(self._wait())
                 return False
             self.permit.place = self._ingress.stream_turns.give_back
-        return self._admit(inf)
+        return self._admit()
 
     def drop(self) -> bool:
         if self.is_over:
@@ -143,24 +143,22 @@ class Arrival(Applying):
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(work, context=self.request_context.context)
 
-    async def _wait(self, due_s: float) -> None:
+    async def _wait(self) -> None:
         """Wait for a place among the chunks of streams."""
         try:
-            await self._ingress.stream_turns.wait(self.source.client, due_s)
+            await self._ingress.stream_turns.wait(self.source.client, self.permit.due_s)
         except Exception as error:
             self._refuse(error)
             return
         self.permit.place, self._task = self._ingress.stream_turns.give_back, None
-        if self._admit(due_s):  # the wait for the place counts against the limit
+        if self._admit():
             begin([self])
 
-    def _admit(self, due_s: float) -> bool:
+    def _admit(self) -> bool:
         """Do the rest of ``come``, with a place."""
         permit, encoded = self.permit, self.encoded
         try:
             permit.take()
-            if due_s < permit.due_s:
-                permit.due_s = due_s
             if encoded.size > FREE_BYTES or self.source.decoding is not None:
                 self._spawn(self._decode())
                 return False
@@ -396,8 +394,7 @@ class Ingress:
         Raises:
             Overloaded, ShuttingDown: as ``permit``.
         """
-        async with self.permit(source.client, source.transport) as permit:
-            permit.came_s = came_s
+        with await self.permit(source.client, source.transport, came_s) as permit:
             frame = Frame(self.registry, requests, permit, self.queue_timeout_s)
             results = await frame.done()
             if (tracer := self._counters.timings.tracer) is not None:
@@ -435,18 +432,19 @@ class Ingress:
         if ready := [arrival for arrival in arrived if arrival.come()]:  # ``come`` answers its own errors
             begin(ready)
 
-    @asynccontextmanager
-    async def permit(self, client: str, transport: Transport = "stream") -> AsyncIterator[Permit]:
-        """Wait for a permit for work of a stream, and hold it, as a context manager.
+    async def permit(self, client: str, transport: Transport = "stream", came_s: float | None = None) -> Permit:
+        """Wait for a turn, and make the permit for work of a stream, which gives back the turn, too.
 
         Raises:
-            Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
+            Overloaded: the turn did not come in time.
         """
         due_s = time.monotonic() + self.queue_timeout_s
-        async with self.stream_turns.turn(client, due_s):
-            with self.admission.permit(client, transport) as permit:
-                permit.due_s = min(permit.due_s, due_s)  # the wait for the turn counts against the limit
-                yield permit
+        if not self.stream_turns.take():
+            await self.stream_turns.wait(client, due_s)
+        permit = self.admission.permit(client, transport, came_s)
+        permit.due_s = due_s  # the wait for the turn counts against the limit
+        permit.place = self.stream_turns.give_back
+        return permit
 
     def check(self, client: str) -> None:
         """Check that a request may come, as ``Admission.check``."""

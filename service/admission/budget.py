@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from service.clock import Clock
-from service.errors import RETRY_S, Overloaded, ShuttingDown
+from service.errors import RETRY_S, HetsynError, Overloaded, ShuttingDown
 from service.observe.timings import Transport
 from service.settings import Limits
 
@@ -174,7 +174,8 @@ class Permit:
     """A permit of ``Admission.permit``.
 
     Attributes:
-        due_s: deadline for the beginning of the work, in seconds of the clock; set when the permit is taken.
+        due_s: deadline for the beginning of the work, in seconds of the clock. When the permit is taken, it becomes
+            ``queue_timeout_s`` from then, unless it is earlier.
         came_s: when the request was complete, in seconds of ``time.perf_counter``.
         place: gives back what is held together with the permit; None if there is nothing.
     """
@@ -199,7 +200,8 @@ class Permit:
             raise shutting_down()
         admission.ledger.take(self.client)
         admission.idle.clear()
-        self.due_s = admission.clock() + admission.queue_timeout_s
+        if (due_s := admission.clock() + admission.queue_timeout_s) < self.due_s:
+            self.due_s = due_s
         self._is_taken = True
 
     def give_back(self) -> None:
@@ -215,7 +217,11 @@ class Permit:
             give_back()
 
     def __enter__(self) -> Permit:
-        self.take()
+        try:
+            self.take()
+        except HetsynError:
+            self.give_back()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

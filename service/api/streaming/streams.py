@@ -76,7 +76,7 @@ class Streams:
             HetsynError: the session takes no chunk, or not of this kind, or the server has no room.
         """
         self.ingress.check(client)
-        async with self.ingress.permit(client) as permit:
+        with await self.ingress.permit(client) as permit:
             session, has_begun = await self._probe(query, permit)
             other = self._holders.get(query.session)
             self._holders[query.session] = holder
@@ -92,7 +92,7 @@ class Streams:
     async def check(self, query: StreamQuery, client: str) -> None:
         """Raise the error with which ``open`` would refuse a session now. Nothing is opened."""
         self.ingress.check(client)
-        async with self.ingress.permit(client) as permit:
+        with await self.ingress.permit(client) as permit:
             await self._probe(query, permit)
 
     def leave(self, session_id: str, holder: Holder) -> None:
@@ -122,13 +122,13 @@ class Streams:
         Raises:
             HetsynError: it was not ended.
         """
-        async with self.ingress.permit(client) as permit:
+        with await self.ingress.permit(client) as permit:
             reply = await self._registry.finalize(query.session, permit)
         return () if reply is None else reply.get("events", ())
 
     async def describe(self, session_id: str, client: str) -> dict[str, Any]:
         """Describe a session, as ``SessionRegistry.describe``."""
-        async with self.ingress.permit(client) as permit:
+        with await self.ingress.permit(client) as permit:
             return await self._registry.describe(session_id, permit.due_s, permit.client)
 
     def offer(self, request: InferRequest) -> Session:

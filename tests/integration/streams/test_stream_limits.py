@@ -72,10 +72,10 @@ async def test_the_wait_for_a_turn_is_a_part_of_the_queue_timeout(
                 end = Encoded(0, lambda _: parse_stream_query([("encoding", "events")]).end(0))
                 await ingress.apply([(Source("a test", "stream", "a"), end)])
             else:
-                async with ingress.permit("a") as permit:
+                with await ingress.permit("a") as permit:
                     due_s.append(permit.due_s)
 
-        async with ingress.permit("a"):
+        with await ingress.permit("a"):
             waiting = asyncio.create_task(wait())
             for _ in range(3):  # the chunk begins in the round but one after it came
                 await asyncio.sleep(0)
