@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import pairwise, repeat
+from itertools import accumulate, pairwise, repeat
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -53,7 +53,7 @@ def decoder_of(encoding: Encoding, rate_hz: int, channels: int) -> Decoder:
 
 def _bounds_of(chunks: Chunks) -> list[int]:
     """Return the offsets of the rows' first items and of the end, [n + 1]."""
-    return [0, *np.cumsum(chunks.length, dtype=np.int64).tolist()]
+    return [0, *accumulate(chunks.length.tolist())]
 
 
 def _decode_events(chunks: Chunks) -> DecodedFrame:
@@ -72,8 +72,9 @@ def _decode_events(chunks: Chunks) -> DecodedFrame:
         _digest(b"spikes %d %d %a\n" % (steps, len(part := content[row]), end) + part)
         for steps, row, end in zip(all_steps, rows, ends, strict=True)
     ]
-    decoded = cast(list[Decoded], found)
-    for row in np.flatnonzero(~_are_in_order(chunks, times, positions, np.array(bounds[1:], np.int64))).tolist():
+    decoded = cast("list[Decoded]", found)
+    are_in_order = _are_in_order(chunks, times, positions, np.array(bounds[1:], np.int64))
+    for row in (~are_in_order).nonzero()[0].tolist():
         decoded[row] = chunk = _decoded_alone(*found[row][:3], is_end=ends[row])
         if not isinstance(chunk, InputError):
             digests[row] = digest(chunk, ends[row])
@@ -101,11 +102,12 @@ def _are_in_order(
     are_in_order = (chunks.steps > 0) & (chunks.steps <= LARGEST + 1)
     if not len(times):
         return are_in_order
-    are_in_order &= (times[np.maximum(ends - 1, 0)] < chunks.steps) | (chunks.length == 0)
-    is_first = np.zeros(len(times) + 1, bool)  # of a row: there the order does not matter
-    is_first[ends] = True
-    descents = np.flatnonzero(positions[1:] <= positions[:-1]) + 1
-    are_in_order[np.searchsorted(ends, descents[~is_first[descents]], side="right")] = False
+    are_in_order &= (times[ends - 1] < chunks.steps) | (chunks.length == 0)
+    descends = np.empty(len(times) + 1, bool)
+    np.less_equal(positions[1:], positions[:-1], out=descends[1:-1])
+    descends[0] = False
+    descends[ends] = False  # between rows the order does not matter
+    are_in_order[ends.searchsorted(descends.nonzero()[0], side="right")] = False
     return are_in_order
 
 

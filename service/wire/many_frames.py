@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.columns import (
+    CHUNK,
     CHUNKS,
     HEAD,
     LEAVE,
@@ -62,15 +64,14 @@ def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -
         raise InputError("bytes 12 to 15 of the frame are not 0: send 0 there")
     seq, at = np.frombuffer(data, "<u8", count, HEAD.size), HEAD.size + 8 * count
     handle, action, steps, length = np.frombuffer(data, "<u4", 4 * count, at).reshape(4, count)
-    if int(length.sum(dtype=np.int64)) != items:
-        raise InputError(
-            f"the lengths of the chunks are {int(length.sum(dtype=np.int64))} together, the head says {items}"
-        )
-    if count and int(action.max()) > LEAVE:
-        raise InputError(f"there is no action {int(action.max())}: send 0 chunk, 1 end or 2 leave")
-    if np.count_nonzero(length[action == LEAVE]):
+    actions = action.tolist()
+    if (total := sum(length.tolist())) != items:
+        raise InputError(f"the lengths of the chunks are {total} together, the head says {items}")
+    if (highest := max(actions, default=CHUNK)) > LEAVE:
+        raise InputError(f"there is no action {highest}: send 0 chunk, 1 end or 2 leave")
+    if LEAVE in actions and np.count_nonzero(length[action == LEAVE]):
         raise InputError("a row that leaves a session has content: send its length as 0")
-    if _has_twice(handle):
+    if _has_twice(handle.tolist()):
         raise InputError("a handle occurs twice in the frame: send the session's next chunk in another frame")
     return Chunks(seq, handle, action, steps, length, memoryview(data)[at + 16 * count :])
 
@@ -85,27 +86,24 @@ def unpack_sessions(data: bytes, *, most_rows: int = MOST_ROWS) -> Sessions:
     if resume > 1:
         raise InputError(f"bytes 12 to 15 of the frame say {resume}: send 1 if all sessions have to have begun, else 0")
     check_length(data, HEAD.size + count * _SESSION_ROW + length, f"{count} sessions with {length} bytes of ids")
-    handles, lengths = np.frombuffer(data, "<u4", 2 * count, HEAD.size).reshape(2, count)
-    if int(lengths.sum(dtype=np.int64)) != length:
-        raise InputError(
-            f"the lengths of the ids are {int(lengths.sum(dtype=np.int64))} together, the head says {length}"
-        )
-    if count and int(lengths.max()) > LONGEST_ID:
-        raise InputError(f"an id has {int(lengths.max())} characters: send at most {LONGEST_ID}")
+    handles, lengths = np.frombuffer(data, "<u4", 2 * count, HEAD.size).reshape(2, count).tolist()
+    if (total := sum(lengths)) != length:
+        raise InputError(f"the lengths of the ids are {total} together, the head says {length}")
+    if (longest := max(lengths, default=0)) > LONGEST_ID:
+        raise InputError(f"an id has {longest} characters: send at most {LONGEST_ID}")
     try:
         text = data[HEAD.size + count * _SESSION_ROW :].decode("ascii")
     except UnicodeDecodeError:
         raise InputError("an id is not ASCII: send letters, digits and . _ ~ : -") from None
     if _has_twice(handles):
         raise InputError("a handle occurs twice in the frame: choose another one for each session")
-    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    ends = list(accumulate(lengths))
     ids = [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-    return Sessions(handles.tolist(), ids, bool(resume))
+    return Sessions(handles, ids, bool(resume))
 
 
-def _has_twice(handles: NDArray[np.uint32]) -> bool:
-    ordered = np.sort(handles)
-    return bool(np.count_nonzero(ordered[1:] == ordered[:-1]))
+def _has_twice(handles: list[int]) -> bool:
+    return len(set(handles)) < len(handles)
 
 
 def pack_results(results: Results) -> bytes:

@@ -164,7 +164,8 @@ class ConnectionSessions:
         results = FrameResults(chunks, self._outputs, self._labels)
         requests: list[InferRequest] = []
         rows: list[int] = []
-        columns = chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist()
+        handles, actions = chunks.handle.tolist(), chunks.action.tolist()
+        columns = handles, chunks.seq.tolist(), actions
         held_of, named, more = self._held.get, self._named, self._more
         for row, (handle, seq, action, chunk, of_content) in enumerate(zip(*columns, *decoded, strict=True)):
             held = held_of(handle)
@@ -182,9 +183,10 @@ class ConnectionSessions:
                     await asyncio.sleep(0)
         if requests:
             await self._apply(rows, requests, results, came_s)
-        for row in np.flatnonzero(chunks.action == END).tolist():
-            if results.is_applied(row):
-                self._forget(int(chunks.handle[row]))
+        if END in actions:
+            for row, (handle, action) in enumerate(zip(handles, actions, strict=True)):
+                if action == END and results.is_applied(row):
+                    self._forget(handle)
         return results.packed(), results.applied
 
     async def _apply(
