@@ -18,7 +18,6 @@ from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, diges
 from service.wire.many_frames import Chunks
 from service.wire.sound import FULL_SCALE
 
-HEAD = np.dtype([("magic", "S4"), ("steps", "<u4"), ("count", "<u4")])  # of packed events
 Encoding = Literal["events", "pcm_s16le", "values"]
 Decoded = Chunk | InputError | None
 
@@ -45,35 +44,50 @@ class Decoder(NamedTuple):
 def decoder_of(encoding: Encoding, rate_hz: int, channels: int) -> Decoder:
     """Choose the decoder of an encoding."""
     if encoding == "events":
-        return Decoder(4, _decode_events)
+        return Decoder(4, lambda chunks: _decode_events(chunks.steps, chunks.length, _ends_of(chunks), chunks.content))
     if encoding == "values":
         return Decoder(4 * channels, lambda chunks: _decode_values(chunks, channels))
     return Decoder(2, lambda chunks: _decode_samples(chunks, rate_hz))
 
 
-def _bounds_of(chunks: Chunks) -> list[int]:
+def _bounds_of(lengths: NDArray[np.uint32]) -> list[int]:
     """Return the offsets of the rows' first items and of the end, [n + 1]."""
-    return [0, *accumulate(chunks.length.tolist())]
+    return [0, *accumulate(lengths.tolist())]
 
 
-def _decode_events(chunks: Chunks) -> DecodedFrame:
-    """Decode spikes. Rows that ascend and are in range, as most clients send them, are checked all at once."""
-    bounds = _bounds_of(chunks)
+def _ends_of(chunks: Chunks) -> list[bool]:
+    """Return of each row whether it ends its session."""
+    ends: list[bool] = (chunks.action != CHUNK).tolist()
+    return ends
+
+
+def _decode_events(
+    steps_of: NDArray[np.uint32], lengths: NDArray[np.uint32], ends: Sequence[bool], content: bytes | memoryview
+) -> DecodedFrame:
+    """Decode spikes. Rows that ascend and are in range, as most clients send them, are checked all at once.
+
+    Args:
+        steps_of: [n], network steps of each row.
+        lengths: [n], its spikes.
+        ends: [n], whether it ends its session.
+        content: all times, and then all units.
+    """
+    bounds = _bounds_of(lengths)
     items = bounds[-1]
-    rows, all_steps = list(map(slice, bounds, bounds[1:])), chunks.steps.tolist()
-    times = np.frombuffer(chunks.content, "<u2", items)
-    units = np.frombuffer(chunks.content, "<u2", items, 2 * items)
+    rows, all_steps = list(map(slice, bounds, bounds[1:])), steps_of.tolist()
+    times = np.frombuffer(content, "<u2", items)
+    units = np.frombuffer(content, "<u2", items, 2 * items)
     positions, bound = times.astype(np.uint32) << 16 | units, int(units.max(initial=0))
     step, unit = times.astype(np.int64), units.astype(np.int64)
     columns = [map(column.__getitem__, rows) for column in (step, unit, positions)]
     found = list(map(_spike_chunk, zip(all_steps, *columns[:2], repeat(None), columns[2], repeat(bound), strict=False)))
-    content, ends = memoryview(positions), (chunks.action != CHUNK).tolist()
+    to_hash = memoryview(positions)
     digests = [
-        _digest(b"spikes %d %d %a\n" % (steps, len(part := content[row]), end) + part)
+        _digest(b"spikes %d %d %a\n" % (steps, len(part := to_hash[row]), end) + part)
         for steps, row, end in zip(all_steps, rows, ends, strict=True)
     ]
     decoded = cast("list[Decoded]", found)
-    are_in_order = _are_in_order(chunks, times, positions, np.array(bounds[1:], np.int64))
+    are_in_order = _are_in_order(steps_of, lengths, times, positions, np.array(bounds[1:], np.int64))
     for row in (~are_in_order).nonzero()[0].tolist():
         decoded[row] = chunk = _decoded_alone(*found[row][:3], is_end=ends[row])
         if not isinstance(chunk, InputError):
@@ -96,13 +110,17 @@ def _decoded_alone(steps: int, step: Integers, unit: Integers, *, is_end: bool) 
 
 
 def _are_in_order(
-    chunks: Chunks, times: NDArray[np.uint16], positions: NDArray[np.uint32], ends: NDArray[np.int64]
+    steps_of: NDArray[np.uint32],
+    lengths: NDArray[np.uint32],
+    times: NDArray[np.uint16],
+    positions: NDArray[np.uint32],
+    ends: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
     """Find the rows that have steps, and only ascending pairs of time and unit within their steps."""
-    are_in_order = (chunks.steps > 0) & (chunks.steps <= LARGEST + 1)
+    are_in_order = (steps_of > 0) & (steps_of <= LARGEST + 1)
     if not len(times):
         return are_in_order
-    are_in_order &= (times[ends - 1] < chunks.steps) | (chunks.length == 0)
+    are_in_order &= (times[ends - 1] < steps_of) | (lengths == 0)
     descends = np.empty(len(times) + 1, bool)
     np.less_equal(positions[1:], positions[:-1], out=descends[1:-1])
     descends[0] = False
@@ -117,21 +135,20 @@ def decoded_together(messages: Sequence[bytes]) -> list[tuple[Chunk, bytes] | No
     None for a message that is incomplete or does not ascend. Decoding it alone sorts it, or says what is wrong.
     """
     size = HEADER.size
-    heads = np.frombuffer(b"".join([message[:size].ljust(size) for message in messages]), HEAD)
-    all_counts = heads["count"].astype(np.int64)
-    is_whole = (heads["magic"] == MAGIC) & (np.fromiter(map(len, messages), np.int64) == size + 4 * all_counts)
-    counts = np.where(is_whole, all_counts, 0)
-    middles, ends = (size + 2 * counts).tolist(), (size + 4 * counts).tolist()
-    times = [message[size:middle] for message, middle in zip(messages, middles, strict=True)]
-    units = [message[middle:end] for message, middle, end in zip(messages, middles, ends, strict=True)]
-    content = memoryview(b"".join((*times, *units)))
-    unused = np.zeros(len(messages), np.uint32)
-    action = np.full(len(messages), CHUNK, np.uint32)
-    chunks = Chunks(unused.astype(np.uint64), unused, action, np.where(is_whole, heads["steps"], 0), counts, content)
-    decoded = zip(*_decode_events(chunks), strict=True)
+    steps_of, counts, times, units = [], [], [], []
+    for message in messages:
+        magic, steps, count = HEADER.unpack(message[:size].ljust(size))
+        if magic != MAGIC or len(message) != size + 4 * count:
+            steps = count = 0
+        steps_of.append(steps)
+        counts.append(count)
+        times.append(message[size : size + 2 * count])
+        units.append(message[size + 2 * count : size + 4 * count])
+    columns = np.array(steps_of, np.uint32), np.array(counts, np.uint32)
+    decoded = _decode_events(*columns, [False] * len(messages), b"".join((*times, *units)))
     return [
         (chunk, its) if isinstance(chunk, SpikeChunk) and chunk.positions is not None else None
-        for chunk, its in decoded
+        for chunk, its in zip(*decoded, strict=True)
     ]
 
 
@@ -141,7 +158,7 @@ def _empty() -> InputError:
 
 def _digested(chunks: Chunks, rows: list[Decoded]) -> DecodedFrame:
     """Add the digests to samples or values. A row without content has to end its session."""
-    ends = (chunks.action != CHUNK).tolist()
+    ends = _ends_of(chunks)
     rows = [chunk if end or chunk is not None else _empty() for chunk, end in zip(rows, ends, strict=True)]
     digests = [
         b"" if isinstance(chunk, InputError) else digest(chunk, end) for chunk, end in zip(rows, ends, strict=True)
@@ -152,7 +169,8 @@ def _digested(chunks: Chunks, rows: list[Decoded]) -> DecodedFrame:
 def _decode_samples(chunks: Chunks, rate_hz: int) -> DecodedFrame:
     samples = np.frombuffer(chunks.content, "<i2").astype(np.float32) / FULL_SCALE
     rows: list[Decoded] = [
-        AudioChunk(samples[begin:end], rate_hz) if end > begin else None for begin, end in pairwise(_bounds_of(chunks))
+        AudioChunk(samples[begin:end], rate_hz) if end > begin else None
+        for begin, end in pairwise(_bounds_of(chunks.length))
     ]
     return _digested(chunks, rows)
 
@@ -161,7 +179,7 @@ def _decode_values(chunks: Chunks, channels: int) -> DecodedFrame:
     values = np.frombuffer(chunks.content, "<f4").reshape(-1, channels).astype(np.float32)
     is_finite = np.logical_and.reduce(np.isfinite(values), axis=1)
     rows: list[Decoded] = []
-    for begin, end in pairwise(_bounds_of(chunks)):
+    for begin, end in pairwise(_bounds_of(chunks.length)):
         if end == begin:
             rows.append(None)
         elif is_finite[begin:end].all():
