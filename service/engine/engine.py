@@ -156,7 +156,7 @@ class Engine:
         if {*channels} != {None} or max(steps) > self._max_chunk_steps:
             return False
         bound = int(np.concatenate(units).max(initial=0)) if None in bounds else max(bounds)
-        return bool(bound < min(map(_channels_of, models)))
+        return bool(bound < min(map(_channels_of, {*models})))
 
     def run(self, model: Model, batch: Sequence[Work]) -> list[Outcome]:
         """Compute the outcome of each chunk, in order. The chunks must have passed ``check``.
@@ -192,10 +192,11 @@ class Engine:
             max_steps = max(1, min(max_steps, SEGMENT_VALUES // (sum(model.manifest.hidden) * len(jobs))))
         if are_whole(jobs, max_steps):
             pieces = whole_pieces(jobs)
-            steps = np.array(list(map(_steps_of, pieces)), np.int64)
+            steps_of = list(map(_steps_of, pieces))
+            steps = np.array(steps_of, np.int64)
             inputs = inputs_of(model, "spikes", pieces, steps)
             group = Group(range(len(jobs)), steps, inputs)
-            return Segment(pieces, (group,), int(steps.sum()), inputs.events, is_whole=True)
+            return Segment(pieces, (group,), sum(steps_of), inputs.events, is_whole=True)
         pieces = tuple([take(model, job, max_steps) if job.is_plain else hear(model, job, max_steps) for job in jobs])
         members_of: dict[InputKind, list[int]] = {kind: [] for kind in KINDS}
         for b, piece in enumerate(pieces):
@@ -271,7 +272,7 @@ class Engine:
             )
         )
         if is_sound and not has_trace and not has_raster and (segment.is_whole or are_done(pieces)):
-            return _outcomes(manifest, pieces, after, scores, probabilities)
+            return _outcomes(manifest, pieces, after, outputs[NEXT_STEP], scores, probabilities)
         unsound = {*unbounded, *group.inputs.unbounded}
         longest = int(group.steps.max())
         results: list[Job | Outcome | HetsynError] = []
@@ -306,11 +307,14 @@ def _outcomes(
     manifest: Manifest,
     pieces: Sequence[Piece],
     streams: Sequence[StreamState],
+    totals: Integers,
     scores: Float32Array,
     probabilities: Float32Array,
 ) -> list[Job | Outcome | HetsynError]:
-    """Make the outcomes of wholly computed jobs together: the results of ``_after_steps``, five times as fast."""
-    totals = np.array(list(map(_step_of, streams)), np.int64)
+    """Make the outcomes of wholly computed jobs together: the results of ``_after_steps``, five times as fast.
+
+    ``streams`` and their steps, ``totals`` [b], are those after the jobs.
+    """
     are_decided = (totals > manifest.decision.skip_steps).tolist()
     labels = labels_of(manifest, probabilities, totals).tolist()
     rest = map(repeat, NOTHING_MORE)
