@@ -46,12 +46,14 @@ class FrameResults:
         return bool(self._status[row] == APPLIED)
 
     def set_all(self, rows: Sequence[int], outcomes: Sequence[Answer | Problem]) -> None:
-        if HAS_BESIDE or not _are_plain(outcomes):
+        """Store the outcomes of some rows, which ascend."""
+        kept = None if HAS_BESIDE else _plain_replies(outcomes)
+        if kept is None:
             for row, outcome in zip(rows, outcomes, strict=True):
                 self.set(row, outcome if isinstance(outcome, Problem) else outcome.reply)
             return
-        steps, label, probabilities = zip(*map(_kept_of, outcomes), strict=True)
-        to = np.array(rows)
+        steps, label, probabilities = zip(*kept, strict=True)
+        to = slice(None) if len(rows) == len(self._status) else np.array(rows)
         self._total_steps[to], self._steps[to], self._label[to] = list(map(_total_of, outcomes)), steps, label
         self._probabilities[to] = np.frombuffer(b"".join(probabilities), np.float32).reshape(len(rows), -1)
         self._status[to] = APPLIED
@@ -96,10 +98,9 @@ class FrameResults:
         )
 
 
-def _are_plain(outcomes: Sequence[Answer | Problem]) -> bool:
-    """Return whether all rows have nothing but columns."""
-    return (
-        set(map(type, outcomes)) == {Answer}
-        and not any(map(_more_of, outcomes))
-        and set(map(type, map(_kept_of, outcomes))) == {PlainReply}
-    )
+def _plain_replies(outcomes: Sequence[Answer | Problem]) -> list[PlainReply] | None:
+    """Return the replies of rows that all have nothing but columns; else None."""
+    if set(map(type, outcomes)) != {Answer} or any(map(_more_of, outcomes)):
+        return None
+    kept = list(map(_kept_of, outcomes))
+    return kept if set(map(type, kept)) == {PlainReply} else None
