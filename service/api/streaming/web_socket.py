@@ -374,7 +374,8 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._task = None
         if following is not None:
             self._begin_work(following)
-        self._pump()
+        if not self.is_idle:
+            self._pump()
 
     async def _outcome(self, work: W, live: Machine[W]) -> Sequence[Send | SendBinary | Close | W]:
         """Return the actions after a work."""
