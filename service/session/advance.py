@@ -265,7 +265,8 @@ def reply_of(session_id: str, session: Session, seq: int, end: bool, steps: int,
     label = label_of(manifest, result.probabilities) if has_probabilities and result.is_decided else None
     total_steps = session.known.progress.total_steps + steps
     said = classified(label, result.probabilities.tolist() if has_probabilities else None)
-    reply: dict[str, Any] = {**members(session_id, manifest, seq, steps, total_steps, said, end)}
+    brought = {"steps": steps, "total_steps": total_steps, **said}
+    reply: dict[str, Any] = {**members(session_id, manifest, seq, brought, end)}
     if result.utterance is not None:
         reply |= {"utterance": result.utterance, "events": list(result.heard)}
     if result.readout is not None:

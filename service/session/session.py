@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from pydantic_core import from_json, to_json
 
 from hetsyn_client import frames
-from hetsyn_client.results import Classified, Heard, More, Reply, Spikes, Timing, classified
+from hetsyn_client.results import Heard, More, Outcome, Reply, Spikes, Timing, classified
 from service.contract.manifest import Manifest
 from service.engine.work import StreamState
 from service.errors import ModelMismatch, SessionEnded
@@ -41,18 +41,14 @@ class PlainReply(NamedTuple):
     probabilities: bytes
 
 
-def members(
-    session_id: str, manifest: Manifest, seq: int, steps: int, total_steps: int, said: Classified, end: bool
-) -> Reply:
-    """Make the reply to a chunk. ``said`` has the network's members."""
+def members(session_id: str, manifest: Manifest, seq: int, outcome: Mapping[str, object], end: bool) -> Reply:
+    """Make the reply to a chunk with this outcome."""
     reply = {
         "session": client_id(session_id),
         "model": manifest.name,
         "version": manifest.version,
         "seq": seq,
-        "steps": steps,
-        "total_steps": total_steps,
-        **said,
+        **outcome,
         "labels": list(manifest.labels),
         "end": end,
     }
@@ -110,10 +106,20 @@ class Session(NamedTuple):
         if isinstance(last.reply, bytes):
             reply: Reply = from_json(last.reply)
             return reply
-        (steps, label, probabilities), manifest = last.reply, self.model.manifest
-        name = None if label < 0 else manifest.labels[label]
+        return members(session_id, self.model.manifest, last.seq, self.outcome(), end=False)
+
+    def outcome(self) -> Outcome:
+        """Return the members of the last reply that say what its chunk has brought about, and maybe others."""
+        progress = self.known.progress
+        last = progress.last
+        assert last is not None
+        if isinstance(last.reply, bytes):
+            outcome: Outcome = from_json(last.reply)
+            return outcome
+        steps, label, probabilities = last.reply
+        name = None if label < 0 else self.model.manifest.labels[label]
         said = classified(name, np.frombuffer(probabilities, np.float32).tolist())
-        return members(session_id, manifest, last.seq, steps, progress.total_steps, said, end=False)
+        return cast("Outcome", {"steps": steps, "total_steps": progress.total_steps, **said})
 
     def written(self, session_id: str) -> Session:
         """Return a copy with the last reply as JSON."""
@@ -185,6 +191,12 @@ class Answer(NamedTuple):
         """Return all members but the token."""
         reply = self.session.reply(self.session_id)
         return reply if self.more is None else {**reply, **self.more}
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return the members that a stream repeats, and maybe others."""
+        outcome = self.session.outcome()
+        return outcome if self.more is None else {**outcome, **self.more}
 
     def json(self) -> bytes:
         """Write all members as a JSON object, the token in base64."""

@@ -50,7 +50,7 @@ class FrameResults:
         kept = None if HAS_BESIDE else _plain_replies(outcomes)
         if kept is None:
             for row, outcome in zip(rows, outcomes, strict=True):
-                self.set(row, outcome if isinstance(outcome, Problem) else outcome.reply)
+                self.set(row, outcome if isinstance(outcome, Problem) else outcome.outcome)
             return
         steps, label, probabilities = zip(*kept, strict=True)
         to = slice(None) if len(rows) == len(self._status) else np.array(rows)

@@ -68,10 +68,9 @@ class StreamConnection(WebSocket[Work]):
             refused = self.context.copy().run(self._many.streams.ingress.refused, result, REQUEST, session)
             self._after(self._stream.refuse(refused))
             return
-        reply = result.reply
-        if not reply["end"]:
+        if not result.session.known.progress.ended:
             self._counters.stream_chunks["stream"] += 1
-        self._after(self._stream.applied(reply))
+        self._after(self._stream.applied(result.outcome))
         if not self.is_idle:
             self._pump()
 
