@@ -79,8 +79,9 @@ def _decode_events(
     units = np.frombuffer(content, "<u2", items, 2 * items)
     positions, bound = times.astype(np.uint32) << 16 | units, int(units.max(initial=0))
     step, unit = times.astype(np.int64), units.astype(np.int64)
-    columns = [map(column.__getitem__, rows) for column in (step, unit, positions)]
-    found = list(map(_spike_chunk, zip(all_steps, *columns[:2], repeat(None), columns[2], repeat(bound), strict=False)))
+    spikes = map(step.__getitem__, rows), map(unit.__getitem__, rows)
+    rest = repeat(None), repeat(None), repeat(bound)
+    found = list(map(_spike_chunk, zip(all_steps, *spikes, *rest, strict=False)))
     to_hash = memoryview(positions)
     digests = [
         _digest(b"spikes %d %d %a\n" % (steps, len(part := to_hash[row]), end) + part)
@@ -147,7 +148,7 @@ def decoded_together(messages: Sequence[bytes]) -> list[tuple[Chunk, bytes] | No
     columns = np.array(steps_of, np.uint32), np.array(counts, np.uint32)
     decoded = _decode_events(*columns, [False] * len(messages), b"".join((*times, *units)))
     return [
-        (chunk, its) if isinstance(chunk, SpikeChunk) and chunk.positions is not None else None
+        (chunk, its) if isinstance(chunk, SpikeChunk) and chunk.bound is not None else None
         for chunk, its in zip(*decoded, strict=True)
     ]
 
