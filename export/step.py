@@ -223,6 +223,7 @@ def _exported(cell: Step) -> tuple[StepGraph, nn.Module]:
     assert exported is not None
     model = onnx.inliner.inline_local_functions(exported.model_proto)
     check_nodes(model)
+    output, *after = (value.name for value in model.graph.output)  # torch 2.9 gives two names of one value alike
     states = tuple(
         StepState(name, before, later, value[0].float().numpy().copy(), _dtype(value))
         for name, before, later, value in zip(cell.names, names, after, cell.states, strict=True)
@@ -232,7 +233,7 @@ def _exported(cell: Step) -> tuple[StepGraph, nn.Module]:
         "input",
         tuple(cell.input.shape[1:]),
         _dtype(cell.input),
-        "output",
+        output,
         cell.outputs,
         states,
         opsets={entry.domain: entry.version for entry in model.opset_import},

@@ -81,7 +81,9 @@ def create_application(
         docs_url=None,  # FastAPI's pages load their scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the request's Host, and a POST may lose its body
-        responses=problems.documented({500: "the server failed on this request, or the model cannot be run"}),
+        responses=problems.documented(
+            {414: "the URL is too long", 500: "the server failed on this request, or the model cannot be run"}
+        ),
     )
     problems.install(rest, ingress.refused, counters)
     infer_openapi.add_route(rest)

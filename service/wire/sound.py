@@ -287,7 +287,9 @@ def _check_pages(data: bytes) -> None:
         raise InputError("the Ogg file has several recordings in a row: send each by itself")
     last = data.rfind(b"OggS")
     lengths = last + PAGE_HEAD_BYTES
-    segments = data[last + SEGMENTS_AT] if len(data) > last + SEGMENTS_AT else 0
+    if len(data) < lengths:
+        raise _broken_file(FILE_FORMATS["ogg"])
+    segments = data[last + SEGMENTS_AT]
     end = lengths + segments + sum(data[lengths : lengths + segments])
     if not data[last + FLAGS_AT] & ENDS or end != len(data):
         raise _broken_file(FILE_FORMATS["ogg"])

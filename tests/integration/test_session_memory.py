@@ -25,7 +25,7 @@ def measured(kinds: str, count: int, max_session_bytes: int = 1 << 30) -> dict[s
 
 COUNTS = {
     "step": 2_000,
-    "sample": 6_000,
+    "sample": 4_000,
     "sound that waits": 400,
     "trace": 300,
     "ended": 8_000,

@@ -77,9 +77,9 @@ def changed_manifest(manifest: Any, rng: random.Random) -> str:
             case 0:
                 del container[key]
             case 1 if isinstance(container, dict):
-                container[str(rng.choice(EXTREMES))] = container[key]
+                container[str(rng.choice(EXTREMES))] = copy.deepcopy(container[key])
             case 2 if isinstance(container, list):
-                container.append(rng.choice(EXTREMES))
+                container.append(copy.deepcopy(rng.choice(EXTREMES)))
             case _:
                 container[key] = copy.deepcopy(rng.choice(EXTREMES))
     # a total that is right again, so that its check hides no other

@@ -24,7 +24,7 @@ from tests.support.product import make_server
 from tests.support.servers.apply_chunk import apply_chunk
 
 CLIENT = "192.0.2.1"
-WARM_UP = 5
+WARM_UP_BYTES = 6 * 1024 * 1024  # the first sessions take memory that loading the models has left free
 
 Kind = Callable[[str], InferRequest]
 
@@ -57,9 +57,11 @@ async def measure(kinds: list[str], count: int, max_session_bytes: int) -> dict[
     server = make_server(ModelCatalog(MODELS), max_session_bytes=max_session_bytes, client_share=0.999)
     sessions = server.registry.sessions
     permit = server.admission.permit(CLIENT)
-    for n in range(WARM_UP):
-        for kind in kinds:
-            await apply_chunk(server.registry, KINDS[kind](f"warm-{kind.replace(' ', '-')}-{n}"), permit)
+    empty = resident_bytes()
+    for n, kind in enumerate(cycle(kinds)):
+        if resident_bytes() - empty > WARM_UP_BYTES:
+            break
+        await apply_chunk(server.registry, KINDS[kind](f"warm-{n}"), permit)
     resident, counted, refused = resident_bytes(), sessions.bytes, 0
     for n, kind in zip(range(count), cycle(kinds), strict=False):
         try:

@@ -118,6 +118,7 @@ def test_a_byte_that_was_changed_on_the_way_is_noticed(name: str) -> None:
         ("flac", FILES["s16.flac", 1][:90] + bytes(1000), "cut off or damaged"),
         ("ogg", b"fLaC" + bytes(100), "this is no OGG file"),
         ("mp3", FILES["s16.wav", 1], "this is no MP3 file"),
+        ("ogg", FILES["vorbis.ogg", 1] + b"OggS", "cut off or damaged"),
         ("mp3", b"ID3" + bytes(500), "cut off or damaged"),
         ("mp3", b"ID3\x04\0\0\0\0\0\0" + FILES["s16.flac", 1], "cut off or damaged"),
         ("mp3", FILES["layer3.mp3", 1][:100], "cut off or damaged"),
