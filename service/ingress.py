@@ -392,7 +392,7 @@ class Ingress:
             came_s: when they were complete, in seconds of ``time.perf_counter``.
 
         Raises:
-            Overloaded, ShuttingDown: as ``permit``.
+            Overloaded, ShuttingDown: there is no turn or no permit for the frame.
         """
         with await self.permit(source.client, source.transport, came_s) as permit:
             frame = Frame(self.registry, requests, permit, self.queue_timeout_s)
@@ -435,8 +435,10 @@ class Ingress:
     async def permit(self, client: str, transport: Transport = "stream", came_s: float | None = None) -> Permit:
         """Wait for a turn, and make the permit for work of a stream, which gives back the turn, too.
 
+        Enter it at once: it holds the turn already.
+
         Raises:
-            Overloaded: the turn did not come in time.
+            Overloaded: the turn did not come in time. Entering it raises as ``Permit.take``.
         """
         due_s = time.monotonic() + self.queue_timeout_s
         if not self.stream_turns.take():

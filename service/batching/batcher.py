@@ -1,8 +1,8 @@
 """Batches across sessions: the asyncio shell around ``backlog``, ``estimates`` and the engine.
 
 A caller submits a chunk and gets its outcome. Whenever an engine thread is free, the policy chooses the next batch,
-after a round of the event loop without another chunk: chunks that were in the sockets run together, and none waits for
-others that may never come.
+after two rounds of the event loop (``QUIET_ROUNDS``) without another chunk: chunks that were in the sockets run
+together, and none waits for others that may never come.
 
 Time is shared by segments. A batch should run for at most ``SEGMENT_S``, by the estimate. A chunk that is not done then
 goes to the back of the queue, because its state is a value. So a short chunk waits for a segment of a long one, not for

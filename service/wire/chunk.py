@@ -38,7 +38,7 @@ class SpikeChunk(NamedTuple):
         step: int64 [spikes], the step of each spike, below ``steps``.
         unit: int64 [spikes], the channel of each spike; the pairs (step, unit) ascend, and none occurs twice.
         channels: number of channels, if the encoding gives it (dense).
-        positions: uint32 [spikes], step << 16 | unit, if they are known and have not been hashed (``digest``).
+        positions: uint32 [spikes], step << 16 | unit, if the decoder keeps them for ``digest``.
         bound: an upper bound of the channels, if it is known.
     """
 
