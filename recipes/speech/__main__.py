@@ -14,13 +14,13 @@ import torch
 
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech import adaptation, experiments, others, streams
-from recipes.speech.people import DIVISION, Division, divide, files
+from recipes.speech.people import Division
 from recipes.speech.plan import PLAN, SPEAKERS
 from recipes.speech.pool import Folders, gather_speech, of_people, read_pool
 from recipes.speech.report import RESULTS, report
 from recipes.speech.training import SERVABLE, keep_served, run
 from recipes.speech.vocabulary import DIGITS, percent, vocabulary
-from recipes.speech.voices.commands import speak_digits
+from recipes.speech.voices.corpus import digits, installed, synthesise
 
 GAMES = [Path("/usr/share/ktuberling/sounds"), Path("/usr/share/tuxpaint/stamps")]
 FINISHED = "finished.json"
@@ -31,7 +31,6 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("voices", "synthesise digits, with every speech engine on this machine"),
-        ("divide", "divide the people for training, validation and test; people.json has the result"),
         ("others", "synthesise words that are none of the model's"),
         ("speech", "gather other speech in many languages from two games of Debian"),
         ("list", "list the runs of the plan"),
@@ -47,10 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--data", type=Path, default=Path("data"), help="with people/ studio/ voices/ …")
         command.add_argument("--runs", type=Path, default=Path("runs"), help="a folder a run")
         if name == "voices":
-            command.add_argument(
-                "--out", type=Path, help="folder; by default voices of --data. Existing files are kept"
-            )
-            command.add_argument("--seed", type=int, default=0, help="of pitch, tempo and punctuation")
+            command.add_argument("--out", type=Path, help="by default voices of --data. Existing files are kept")
         if name in ("digit-strings", "false-alarms"):
             command.add_argument("model", type=Path, metavar="MODEL", help="of the digits: a folder, or its name")
         if name == "digit-strings":
@@ -81,12 +77,12 @@ def _run(arguments: argparse.Namespace) -> None:
     folders = Folders.under(arguments.data)
     match arguments.command:
         case "voices":
-            speak_digits(arguments.out or folders.voices, arguments.seed)
-        case "divide":
-            divide(files(folders.people)).save(DIVISION)
+            out = arguments.out or folders.voices
+            print(f"{synthesise(out, digits(installed()))} recordings in {out}")
         case "others":
             words = others.words(arguments.words, Division.load().held_out_words)
-            print(f"{others.speak(folders.others, words)} recordings of {len(words)} words in {folders.others}")
+            count = synthesise(folders.others, others.takes(words, installed()))
+            print(f"{count} recordings of {len(words)} words in {folders.others}")
         case "speech":
             print(f"{gather_speech(arguments.sources, folders.speech)} recordings in {folders.speech}")
         case "list":

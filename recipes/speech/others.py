@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.vocabulary import COMMANDS, FREQUENT
-from recipes.speech.voices.corpus import HELD_OUT, WORKERS, file_name, prepare, write_wav
-from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico
-from recipes.speech.voices.speech import ENGLISH, OTHER_ENGLISH, Prosody, SpeechEngine, SpeechError, Voice
+from recipes.speech.voices.corpus import HELD_OUT, Take, some_prosody
+from recipes.speech.voices.speech import ENGLISH, OTHER_ENGLISH, SpeechEngine
 from recipes.speech.voices.speech import words as spaced
 
 SEED: Final = 20261130
@@ -48,38 +47,16 @@ def words(dictionary: Path, unheard: tuple[str, ...]) -> list[str]:
     return sorted({*drawn, *COMMANDS, *(word for word in OTHER_ENGLISH if word not in left_out)})
 
 
-def speak(out: Path, chosen: list[str]) -> int:
-    """Write ``WORD_VOICE_TAKE.wav`` for each word by voices that are installed; existing files are kept.
-
-    Returns:
-        The number of files that are there now.
-
-    Raises:
-        DataError: no engine is installed.
-    """
-    engines: list[SpeechEngine] = [engine for engine in (Espeak(), Flite(), Festival(), Pico()) if engine.installed()]
-    if not engines:
-        raise DataError(f"no text-to-speech engine found: {Espeak.package}")
-    out.mkdir(parents=True, exist_ok=True)
+def takes(chosen: Sequence[str], engines: Sequence[SpeechEngine]) -> list[Take]:
+    """Draw the voices of each word; only English ones."""
     shares = np.array([SHARES[engine.name] for engine in engines])
-    jobs = []
+    found = []
     for word in chosen:
         rng = np.random.default_rng([SEED, *word.encode()])
         is_near = word in COMMANDS or word in OTHER_ENGLISH
-        for take in range(VOICES_A_NEAR_WORD if is_near else VOICES_A_WORD):
+        for number in range(VOICES_A_NEAR_WORD if is_near else VOICES_A_WORD):
             engine = engines[int(rng.choice(len(engines), p=shares / shares.sum()))]
             voices = [one for one in engine.voices() if one.words == ENGLISH and one.speaker not in HELD_OUT]
             voice = voices[int(rng.integers(len(voices)))]
-            prosody = Prosody(float(rng.uniform(0.85, 1.25)), float(rng.uniform(0.9, 1.12)))
-            jobs.append((out / file_name(word, voice.speaker, take), engine, voice, word, prosody))
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return sum(pool.map(lambda job: _write(*job), jobs))
-
-
-def _write(path: Path, engine: SpeechEngine, voice: Voice, word: str, prosody: Prosody) -> bool:
-    if not path.exists():
-        try:
-            write_wav(path, prepare(*engine.speak(word, voice, prosody)))
-        except SpeechError:
-            return False
-    return True
+            found.append(Take(word, engine, voice, number, [(word, some_prosody(rng))]))
+    return found

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,15 +13,10 @@ import soundfile
 import soxr
 
 from hetsyn_model.training.datasets.data import DataError
-from recipes.speech.vocabulary import COMMANDS, DIGITS, RARE_DIGITS
 
 Part = Literal["train", "validation", "test"]
 PARTS: Final[tuple[Part, ...]] = ("train", "validation", "test")
 DIVISION: Final = Path(__file__).with_name("people.json")
-SEED: Final = 20261130
-SHARES: Final = {"validation": 0.15, "test": 0.18}  # of the people who may be held out
-HELD_OUT_WORDS: Final = 5
-FEWEST_FOR_HELD_OUT: Final = 10  # recordings of a word
 
 # SPEAKER_nohash_TAKE.wav, as Google Speech Commands has it, or SPEAKER_TAKE_SOURCE.flac
 _NAME = re.compile(r"(?P<speaker>[0-9a-f]+)_(?:nohash_)?(?P<take>\d+)(?:_\w+)?\.(?:flac|wav)")
@@ -52,10 +46,6 @@ class Division:
         """Return what a speaker is for; None for one who is not listed."""
         return next((part for part in PARTS if speaker in getattr(self, part)), None)
 
-    def save(self, path: Path = DIVISION) -> None:
-        lines = [f"{json.dumps(name)}: {json.dumps(names)}" for name, names in asdict(self).items()]
-        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-
 
 @dataclass(frozen=True)
 class File:
@@ -82,32 +72,6 @@ def files(folder: Path) -> list[File]:
     if not found:
         raise DataError(f"{folder}: contains no WORD/SPEAKER_nohash_TAKE.wav: put Google Speech Commands there")
     return found
-
-
-def divide(found: list[File]) -> Division:
-    """Divide speakers and words by a fixed seed.
-
-    Whoever says a rare digit trains: ten recordings a word are too few to judge with.
-    """
-    rng = np.random.default_rng(SEED)
-    speakers = sorted({file.speaker for file in found})
-    needed = {file.speaker for file in found if file.word in RARE_DIGITS}
-    free = rng.permutation([speaker for speaker in speakers if speaker not in needed]).tolist()
-    counts: dict[str, int] = defaultdict(int)
-    for file in found:
-        counts[file.word] += 1
-    others = sorted(
-        word for word, count in counts.items() if word not in (*DIGITS, *COMMANDS) and count >= FEWEST_FOR_HELD_OUT
-    )
-    words = rng.permutation(others).tolist()[:HELD_OUT_WORDS]
-    validation = round(SHARES["validation"] * len(speakers))
-    test = validation + round(SHARES["test"] * len(speakers))
-    return Division(
-        train=tuple(sorted(needed | set(free[test:]))),
-        validation=tuple(sorted(free[:validation])),
-        test=tuple(sorted(free[validation:test])),
-        held_out_words=tuple(sorted(words)),
-    )
 
 
 def read_mono(path: Path, rate_hz: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

@@ -1,18 +1,16 @@
-"""Synthesise a corpus of the spoken English digits with every text-to-speech engine at hand.
+"""Synthesise recordings with every text-to-speech engine at hand: 8 kHz mono 16-bit WAV, close-trimmed.
 
-A speaker is one voice of one engine. Every engine that is installed contributes its voices, the others are
-reported with the package that would bring them. The audio is written as 8 kHz mono 16-bit WAV,
-``{digit}_{speaker}_{take}.wav``, close-trimmed. Generated audio stays out of
-the repository: it is cheap to make again and its licence depends on the engines that made it.
+A speaker is one voice of one engine. Generated audio stays out of the repository: it is cheap to make again and its
+licence depends on the engines that made it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 import wave
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,35 +33,76 @@ TRIM_FRAME_S: Final = 0.005
 TRIM_KEEP_S: Final = 0.015
 ATTEMPTS: Final = 4
 PUNCTUATION: Final = ("", ".", ".", "?", ",", "!")
+SHOW_EVERY: Final = 100  # recordings
 
 # Never in the training corpus: `rms` is a natural voice (unit statistics of a real American
 # speaker) that demos and evaluation play to the model, so the model is never trained on it.
 HELD_OUT: Final = frozenset({"flite-rms"})
 
-ENGINES: Final[tuple[SpeechEngine, ...]] = (Pico(), Flite(), Festival(), Espeak())
+ENGINES: Final[tuple[SpeechEngine, ...]] = (Espeak(), Flite(), Festival(), Pico())
 
 
 @dataclass(frozen=True)
-class CorpusReport:
-    """The corpus after a run.
+class Take:
+    """A recording to make.
 
     Attributes:
-        files_by_engine: number of the wanted files that exist now, by engine.
-        files_by_speaker: the same by speaker.
-        missing: how to install each engine that is not installed, by engine.
-        made: number of files that this run wrote.
-        rejected: names of files that failed the checks in every attempt.
+        label: of the file's name.
+        engine: that speaks.
+        voice: of the engine.
+        number: of the recording.
+        attempts: what is read, and how. The first that gives a usable recording is kept.
     """
 
-    files_by_engine: Mapping[str, int]
-    files_by_speaker: Mapping[str, int]
-    missing: Mapping[str, str]
-    made: int
-    rejected: tuple[str, ...]
+    label: str | int
+    engine: SpeechEngine
+    voice: Voice
+    number: int
+    attempts: Sequence[tuple[str, Prosody]]
 
     @property
-    def total(self) -> int:
-        return sum(self.files_by_engine.values())
+    def file_name(self) -> str:
+        """The name that the Free Spoken Digit Dataset gives a recording."""
+        return f"{self.label}_{self.voice.speaker}_{self.number}.wav"
+
+
+def installed(engines: Sequence[SpeechEngine] = ENGINES) -> list[SpeechEngine]:
+    """Return the engines on this machine, and print how to install the others.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = [engine for engine in engines if engine.installed()]
+    missing = [f"{engine.name}: not installed: {engine.package}" for engine in engines if engine not in found]
+    if not found:
+        raise DataError("\n".join(["no text-to-speech engine found; install at least one:", *missing]))
+    for line in missing:
+        print(line, file=sys.stderr)
+    return found
+
+
+def some_prosody(rng: np.random.Generator) -> Prosody:
+    return Prosody(float(rng.uniform(0.85, 1.25)), float(rng.uniform(0.9, 1.12)))
+
+
+def digits(engines: Sequence[SpeechEngine]) -> list[Take]:
+    """List the takes of each digit by each voice; a take depends on speaker, digit and number alone."""
+    return [
+        Take(digit, engine, voice, number, _attempts(voice, digit, number))
+        for engine in engines
+        for voice in engine.voices()
+        if voice.speaker not in HELD_OUT
+        for number in range(voice.takes)
+        for digit in range(len(voice.words))
+    ]
+
+
+def _attempts(voice: Voice, digit: int, number: int) -> list[tuple[str, Prosody]]:
+    key = hashlib.sha256(f"0/{voice.speaker}/{digit}/{number}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(key[:8], "little"))
+    return [
+        (voice.words[digit] + PUNCTUATION[rng.integers(len(PUNCTUATION))], some_prosody(rng)) for _ in range(ATTEMPTS)
+    ]
 
 
 def trim(samples: Samples, rate_hz: int) -> Samples:
@@ -116,94 +155,31 @@ def prepare(samples: Samples, rate_hz: int) -> NDArray[np.int16]:
     return np.round(narrow * 32767.0).astype(np.int16)
 
 
-def synthesise(
-    out_dir: Path,
-    *,
-    seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
-    available: Sequence[SpeechEngine] = ENGINES,
-) -> CorpusReport:
-    """Write the corpus and report it. Existing files are kept, so it can restart.
-
-    A file's content depends on seed, speaker, word and take alone.
-
-    Args:
-        out_dir: folder of the files.
-        seed: of pitch, tempo and punctuation.
-        on_progress: called with (done, wanted).
-        available: the engines to choose from.
-
-    Returns:
-        The corpus now.
-
-    Raises:
-        DataError: no engine is installed.
-    """
-    present = [engine for engine in available if engine.installed()]
-    missing = {engine.name: engine.package for engine in available if engine not in present}
-    if not present:
-        hints = "\n".join(f"  {name}: {package}" for name, package in missing.items())
-        raise DataError(f"no text-to-speech engine found; install at least one:\n{hints}")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        (engine, voice, label, text, take)
-        for engine in present
-        for voice in engine.voices()
-        if voice.speaker not in HELD_OUT
-        for take in range(voice.takes)
-        for label, text in enumerate(voice.words)
-    ]
-    made = 0
-    rejected: list[str] = []
-    files_by_engine: Counter[str] = Counter()
-    files_by_speaker: Counter[str] = Counter()
+def synthesise(out: Path, takes: Sequence[Take]) -> int:
+    """Write recordings, and return how many are there. Existing files are kept, so it can restart."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = 0
     with ThreadPoolExecutor(WORKERS) as pool:
-        futures = {pool.submit(_make, out_dir, seed, *job): job for job in jobs}
-        for done, future in enumerate(as_completed(futures), start=1):
-            engine, voice, label, _, take = futures[future]
-            written = future.result()
-            if written is None:
-                rejected.append(file_name(label, voice.speaker, take))
-            else:
-                made += written
-                files_by_engine[engine.name] += 1
-                files_by_speaker[voice.speaker] += 1
-            if on_progress is not None:
-                on_progress(done, len(jobs))
-    rejected.sort()
-    return CorpusReport(files_by_engine, files_by_speaker, missing, made, tuple(rejected))
+        for done, is_there in enumerate(pool.map(lambda take: _write(out / take.file_name, take), takes), 1):
+            written += is_there
+            if done % SHOW_EVERY == 0 or done == len(takes):
+                print(f"{done} of {len(takes)} recordings", flush=True)
+    return written
 
 
-def file_name(label: str | int, speaker: str, take: int) -> str:
-    """The name of a recording's file, as the Free Spoken Digit Dataset has it."""
-    return f"{label}_{speaker}_{take}.wav"
-
-
-def write_wav(path: Path, pcm: NDArray[np.int16]) -> None:
-    """Write a recording aside and rename it, so that an interrupted run leaves no half file for a restart to keep."""
-    partial = path.with_suffix(".part")
-    with wave.open(str(partial), "wb") as writer:
-        writer.setparams((1, 2, RATE_HZ, len(pcm), "NONE", "not compressed"))
-        writer.writeframes(pcm.astype("<i2").tobytes())
-    partial.replace(path)
-
-
-def _make(
-    out_dir: Path, seed: int, engine: SpeechEngine, voice: Voice, label: int, text: str, take: int
-) -> bool | None:
-    """Write one file: True when made, False when it was there, None when every attempt failed."""
-    path = out_dir / file_name(label, voice.speaker, take)
+def _write(path: Path, take: Take) -> bool:
+    """Tell whether the recording is there now; every attempt may fail."""
     if path.exists():
-        return False
-    key = hashlib.sha256(f"{seed}/{voice.speaker}/{label}/{take}".encode()).digest()
-    draw = np.random.default_rng(int.from_bytes(key[:8], "little"))
-    for _ in range(ATTEMPTS):
-        read = text + PUNCTUATION[draw.integers(len(PUNCTUATION))]
-        prosody = Prosody(float(draw.uniform(0.85, 1.25)), float(draw.uniform(0.9, 1.12)))
+        return True
+    for text, prosody in take.attempts:
         try:
-            pcm = prepare(*engine.speak(read, voice, prosody))
+            pcm = prepare(*take.engine.speak(text, take.voice, prosody))
         except SpeechError:
             continue
-        write_wav(path, pcm)
+        partial = path.with_suffix(".part")  # an interrupted run leaves no half file for a restart to keep
+        with wave.open(str(partial), "wb") as writer:
+            writer.setparams((1, 2, RATE_HZ, len(pcm), "NONE", "not compressed"))
+            writer.writeframes(pcm.astype("<i2").tobytes())
+        partial.replace(path)
         return True
-    return None
+    return False
