@@ -18,6 +18,7 @@ from hetsyn_model.run_folder import replace_file, save_tensors
 from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.state import Form
 from hetsyn_model.synapses.bank import BankError
+from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config, load_config, to_toml
 from hetsyn_model.training.datasets.data import DataError
@@ -137,15 +138,15 @@ def _keep(prepared: Prepared, out: Path) -> None:
     items = prepared.data.validation
     order = np.random.default_rng(prepared.config.seed).permutation(len(items))[:KEPT_STREAMS]
     chosen = [items[int(index)] for index in sorted(order)]
-    batch = prepared.front.encode(chosen, prepared.config.training.served_tail_steps)
+    keep_streams(out, prepared.front.encode(chosen, prepared.config.training.served_tail_steps))
+
+
+def keep_streams(out: Path, batch: Batch) -> None:
+    """Write streams, with their classes if they have any, for an export to verify the network on."""
     events = batch.events
-    saved = {
-        "steps": batch.steps,
-        "target": batch.target,
-        "row_splits": events.row_splits,
-        "units": events.units,
-        "channels": events.channels,
-    }
+    saved = {"steps": batch.steps, "row_splits": events.row_splits, "units": events.units, "channels": events.channels}
+    if batch.target.dim() == 1:
+        saved["target"] = batch.target
     save_tensors(out / VALIDATION, saved)
 
 

@@ -18,7 +18,7 @@ from hetsyn_model.encoders.encoder import Encoder, EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.readout import decide
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.run_folder import replace_file, save_tensors
+from hetsyn_model.run_folder import replace_file
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
@@ -26,7 +26,7 @@ from hetsyn_model.training.config import load_config
 from hetsyn_model.training.datasets.data import DataError
 from hetsyn_model.training.encoding.augment import AugmentSpec, augment_batch
 from hetsyn_model.training.encoding.front import AudioFront
-from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
+from hetsyn_model.training.fitting import KEPT_STREAMS, keep_streams
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Callbacks, Optimisation, train
 from hetsyn_model.training.schedule import cosine_factor
@@ -363,14 +363,4 @@ def keep_served(folder: Path, validation: Sequence[Clip]) -> None:
     own = [one for one in validation if one.word in words.named]
     chosen = [own[int(index)] for index in np.random.default_rng(0).permutation(len(own))[:KEPT_STREAMS]]
     batch = Front(encoder_spec(), variation(old=False)).encode(chosen, SERVED_TAIL_STEPS)
-    target = torch.tensor(words.class_of_word)[batch.target]
-    save_tensors(
-        out / VALIDATION,
-        {
-            "steps": batch.steps,
-            "target": target,
-            "row_splits": batch.events.row_splits,
-            "units": batch.events.units,
-            "channels": batch.events.channels,
-        },
-    )
+    keep_streams(out, replace(batch, target=torch.tensor(words.class_of_word)[batch.target]))

@@ -16,11 +16,11 @@ import torch
 
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
-from hetsyn_model.run_folder import RunError, replace_file, save_tensors
+from hetsyn_model.run_folder import RunError, replace_file
 from hetsyn_model.state import state_bytes
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
-from hetsyn_model.training.fitting import VALIDATION
+from hetsyn_model.training.fitting import VALIDATION, keep_streams
 from hetsyn_model.training.loop import BEST
 from research.runs.run import RunSpec, open_task
 from research.tasks.task import MissingData, Task, first_streams
@@ -44,7 +44,7 @@ def described(run: RunSpec, task: Task, network: Network, update: int | None) ->
     )
 
 
-def keep_streams(folder: Path, task: Task, network: Network, test: Sequence[Batch]) -> None:
+def keep_test_streams(folder: Path, network: Network, test: Sequence[Batch]) -> None:
     """Leave the first test streams in a folder, for an export to verify the network on."""
     moved = state_bytes(network.compile("exact").layout) * max(int(batch.steps.max()) for batch in test)
     batches = first_streams(test, min(VERIFIED_STREAMS, max(24, VERIFIED_BYTES // moved)))
@@ -54,15 +54,8 @@ def keep_streams(folder: Path, task: Task, network: Network, test: Sequence[Batc
         for stream, steps in zip(batch.events.dense(), batch.steps.tolist(), strict=True)
     ]
     events = Events.of(torch.nn.utils.rnn.pad_sequence(streams, batch_first=True))
-    saved = {
-        "steps": torch.tensor([len(stream) for stream in streams]),
-        "row_splits": events.row_splits,
-        "units": events.units,
-        "channels": events.channels,
-    }
-    if task.figure == "accuracy":
-        saved["target"] = torch.cat([batch.target for batch in batches])
-    save_tensors(folder / VALIDATION, saved)
+    steps = torch.tensor([len(stream) for stream in streams])
+    keep_streams(folder, Batch(events, steps, torch.cat([batch.target for batch in batches])))
 
 
 def main() -> None:
@@ -82,7 +75,7 @@ def main() -> None:
     except (CheckpointFileError, MissingData, RunError) as error:
         parser.error(str(error))
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    keep_streams(arguments.folder, task, saved.network, test)
+    keep_test_streams(arguments.folder, saved.network, test)
     completed = replace(described(run, task, saved.network, saved.epoch), experiment=saved.experiment)
     replace_file(arguments.folder / BEST, completed.to_bytes())
 

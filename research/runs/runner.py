@@ -16,7 +16,7 @@ from hetsyn_model.state import FORMS, state_bytes
 from hetsyn_model.training.history import History, ValidationResult
 from research.runs import results
 from research.runs.analysis import analyse
-from research.runs.for_export import keep_streams
+from research.runs.for_export import keep_test_streams
 from research.runs.paper_figures import EXACT_STREAMS, paper_figures
 from research.runs.plan import (
     BASE,
@@ -210,7 +210,7 @@ def finish(run: RunSpec, work: Work, *, is_analysed: bool = False) -> RunResult:
     if not run.searching:
         test = task.test()
         if isinstance(network, Network):
-            keep_streams(folder, task, network, test)
+            keep_test_streams(folder, network, test)
         judged = evaluate(network, task, test)
         if isinstance(network, Network) and run.task not in EXACT_STREAMS:  # paper_figures judges on fewer streams
             form = evaluate(network, task, test, "exact")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from export.commands import export
 from hetsyn_model.network import Network
-from research.runs.for_export import keep_streams
+from research.runs.for_export import keep_test_streams
 from research.runs.run import RunSpec, TaskSpec, Training, open_task, run_batch
 from research.runs.train import load_best, train
 from research.tasks.delayed_match import DelayedMatchSpec
@@ -42,7 +42,7 @@ def trained(run: RunSpec, task: Task, folder: Path) -> Network:
     train(run, task, folder)
     network = load_best(run, task, folder)
     assert isinstance(network, Network)
-    keep_streams(folder, task, network, task.test())
+    keep_test_streams(folder, network, task.test())
     return network
 
 
