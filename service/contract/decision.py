@@ -27,24 +27,12 @@ def is_decided(decision: Decision, step: int) -> bool:
 
 def label_of(manifest: Manifest, probabilities: Float32Array) -> str | None:
     """Return the likeliest label of ``probabilities``, [outputs], after a step that counts; None for null."""
-    best = int(_best(manifest, probabilities[np.newaxis])[0])
+    best = int(labels_of(manifest, probabilities[np.newaxis])[0])
     return None if best < 0 else manifest.labels[best]
 
 
-def labels_of(manifest: Manifest, probabilities: Float32Array, steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the index of each row's likeliest label, int64 [rows]; -1 if the model rejects it, or before a decision.
-
-    Args:
-        probabilities: [rows, outputs].
-        steps: [rows], steps since each stream's beginning.
-    """
-    found = _best(manifest, probabilities)
-    found[steps <= manifest.decision.skip_steps] = -1
-    return found
-
-
-def _best(manifest: Manifest, probabilities: Float32Array) -> NDArray[np.int64]:
-    """Return the index of each row's label; -1 for null."""
+def labels_of(manifest: Manifest, probabilities: Float32Array) -> NDArray[np.int64]:
+    """Return the index of each row's label (``label_of``), int64 [rows]; -1 for null. Takes [rows, outputs]."""
     rejected = []
     if manifest.rejected_labels:
         rejected = [index for index, label in enumerate(manifest.labels) if label in manifest.rejected_labels]

@@ -33,6 +33,7 @@ from service.engine.resampler import check_rates
 from service.engine.utterances import closed, ended, hear, outcome
 from service.engine.work import (
     NO_VALUES,
+    TAKE,
     InputKind,
     Inputs,
     Job,
@@ -41,13 +42,10 @@ from service.engine.work import (
     Result,
     StreamState,
     Work,
-    are_done,
     are_of_spikes,
-    are_whole,
     begin,
     inputs_of,
     kind_of,
-    take,
     whole_pieces,
 )
 from service.errors import ArtifactError, HetsynError, InputError, TooLarge
@@ -84,7 +82,7 @@ class Segment(NamedTuple):
         steps: network steps of all streams.
         events: spikes of all streams.
         heard: further steps that only the endpointer has heard.
-        is_whole: the jobs ``are_whole``.
+        is_whole: each piece is its whole job, in a stream that is one utterance.
     """
 
     pieces: tuple[Piece, ...]
@@ -150,7 +148,7 @@ class Engine:
 
     def takes(self, models: Sequence[Model], streams: Sequence[StreamState], chunks: Sequence[Chunk | None]) -> bool:
         """Check chunks of spikes together. False means that some may be refused: ``check`` tells."""
-        if not are_of_spikes(streams, chunks):
+        if set(map(type, chunks)) != {SpikeChunk} or not are_of_spikes(streams):
             return False
         steps, _, units, channels, _, bounds = zip(*cast("Sequence[SpikeChunk]", chunks), strict=True)
         if {*channels} != {None} or max(steps) > self._max_chunk_steps:
@@ -190,18 +188,24 @@ class Engine:
             max_steps = max(1, min(max_steps, SEGMENT_VALUES // (model.row_values * len(jobs))))
         if jobs[0].raster is not None and model.manifest.hidden:  # then all jobs of the batch have one (``Batcher``)
             max_steps = max(1, min(max_steps, SEGMENT_VALUES // (sum(model.manifest.hidden) * len(jobs))))
-        if are_whole(jobs, max_steps):
-            pieces = whole_pieces(jobs)
-            steps_of = list(map(_steps_of, pieces))
+        whole = whole_pieces(jobs, max_steps)
+        if whole is not None:
+            steps_of = list(map(_steps_of, whole))
             steps = np.array(steps_of, np.int64)
-            inputs = inputs_of(model, "spikes", pieces, steps)
+            inputs = inputs_of(model, "spikes", whole, steps)
             group = Group(range(len(jobs)), steps, inputs)
-            return Segment(pieces, (group,), sum(steps_of), inputs.events, is_whole=True)
-        pieces = tuple([take(model, job, max_steps) if job.is_plain else hear(model, job, max_steps) for job in jobs])
+            return Segment(whole, (group,), sum(steps_of), inputs.events, is_whole=True)
+        pieces: list[Piece] = []
         members_of: dict[InputKind, list[int]] = {kind: [] for kind in KINDS}
-        for b, piece in enumerate(pieces):
+        is_whole = True
+        for b, job in enumerate(jobs):
+            kind, has_utterances = job.stream.kind or "spikes", job.stream.utterances is not None
+            piece = hear(model, job, max_steps) if has_utterances else TAKE[kind](model, job, max_steps)
+            pieces.append(piece)
             if piece.steps:
-                members_of[piece.job.stream.kind or "spikes"].append(b)
+                members_of[kind].append(b)
+            if has_utterances or job.steps or job.after is not None or not piece.is_last:
+                is_whole = False
         groups, total_steps, total_events = [], 0, 0
         for kind, members in members_of.items():
             if members:
@@ -211,7 +215,8 @@ class Engine:
                 groups.append(Group(tuple(members), steps, inputs))
                 total_steps += int(steps.sum())
                 total_events += inputs.events
-        return Segment(pieces, tuple(groups), total_steps, total_events, sum([piece.heard for piece in pieces]))
+        heard = sum([piece.heard for piece in pieces])
+        return Segment(tuple(pieces), tuple(groups), total_steps, total_events, heard, is_whole)
 
     def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
         """Run the network on a segment.
@@ -271,7 +276,7 @@ class Engine:
                 and np.array_equal(outputs[NEXT_STEP], step + group.steps)
             )
         )
-        if is_sound and not has_trace and not has_raster and (segment.is_whole or are_done(pieces)):
+        if is_sound and not has_trace and not has_raster and segment.is_whole:
             return _outcomes(manifest, pieces, after, outputs[NEXT_STEP], scores, probabilities)
         unsound = {*unbounded, *group.inputs.unbounded}
         longest = int(group.steps.max())
@@ -315,10 +320,14 @@ def _outcomes(
 
     ``streams`` and their steps, ``totals`` [b], are those after the jobs.
     """
-    are_decided = (totals > manifest.decision.skip_steps).tolist()
-    labels = labels_of(manifest, probabilities, totals).tolist()
-    rest = map(repeat, NOTHING_MORE)
-    results = map(_result, zip(map(_steps_of, pieces), scores, probabilities, are_decided, *rest, labels, strict=False))
+    if manifest.rejected_labels or manifest.acceptance_threshold is not None:
+        labels = labels_of(manifest, probabilities)
+    else:
+        labels = np.asarray(probabilities.argmax(axis=1), np.int64)
+    are_decided = totals > manifest.decision.skip_steps
+    labels[~are_decided] = -1
+    parts = (map(_steps_of, pieces), scores, probabilities, are_decided.tolist())
+    results = map(_result, zip(*parts, *map(repeat, NOTHING_MORE), labels.tolist(), strict=False))
     return list(map(_outcome, zip(streams, results, repeat(NOT_RUN), strict=False)))
 
 
@@ -332,7 +341,7 @@ def _after_steps(
     readout: Float32Array | None,
 ) -> Job | Outcome | HetsynError:
     """Return the job or the outcome after a piece with steps. All arguments from ``stream`` on are those after it."""
-    if not job.is_plain:
+    if stream.utterances is not None or job.after is not None:
         done = job._replace(stream=stream, scores=scores.copy(), probabilities=probabilities.copy())
         return _after_piece(model, piece, done)
     steps, readouts = job.steps + piece.steps, job.readouts
@@ -366,9 +375,10 @@ def _check_values(model: Model, chunk: ValuesChunk) -> None:
 
 def _after_no_step(model: Model, piece: Piece) -> Job | Outcome | HetsynError:
     """Return the job or the outcome after a piece that does not fill a step."""
-    if piece.job.is_plain:
-        return _outcome_of_state(model, piece.job) if piece.is_last else piece.job
-    return _after_piece(model, piece, piece.job)
+    job = piece.job
+    if job.stream.utterances is not None or job.after is not None:
+        return _after_piece(model, piece, job)
+    return _outcome_of_state(model, job) if piece.is_last else job
 
 
 def _after_piece(model: Model, piece: Piece, job: Job) -> Job | Outcome | HetsynError:

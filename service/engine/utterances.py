@@ -27,6 +27,7 @@ from service.engine.work import (
     NO_EVENTS,
     NO_SAMPLES,
     NO_VALUES,
+    TAKE,
     Job,
     Outcome,
     Piece,
@@ -34,7 +35,6 @@ from service.engine.work import (
     StreamState,
     Utterances,
     inputs_of,
-    take,
 )
 from service.models.model import Model
 from service.runtime.states import is_bounded
@@ -54,8 +54,6 @@ def steps_at(model: Model, stream: StreamState, position: int) -> int:
 
 def hear(model: Model, job: Job, max_steps: int) -> Piece:
     """Take the next piece that the network hears, for a stream with utterances."""
-    if job.after is not None:
-        return take(model, job, max_steps)
     left = max_steps
     while True:
         utterances = _utterances(job)
@@ -213,14 +211,13 @@ def _cut(model: Model, job: Job, max_steps: int, *, is_exact: bool = False) -> P
     if job.chunk is None and job.stream.kind != "audio":
         return Piece(job, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=True)
     if job.stream.kind != "audio":
-        piece = take(model, job, max_steps)
+        piece = TAKE[job.stream.kind](model, job, max_steps)
         return piece._replace(job=piece.job._replace(taken=job.taken + piece.steps))
     stream, per_step = job.stream, model.encoder.samples_per_step
     pending, samples = stream.pending, NO_SAMPLES
     resampler, taken, total = stream.resampler, job.taken, job.taken
-    if isinstance(job.chunk, AudioChunk):
+    if isinstance(job.chunk, AudioChunk) and resampler is not None:
         total = len(job.chunk.samples)
-        resampler = resampler or Resampler.between(job.chunk.rate_hz, model.encoder.sample_rate_hz)
         available = len(pending) + resampler.emitted_after(resampler.received + total - taken) - resampler.emitted
         until = total
         if is_exact or available // per_step > max_steps:

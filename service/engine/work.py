@@ -183,7 +183,8 @@ class Job(NamedTuple):
     An utterance ends by a job of its own, on a copy of the stream. It has ``after`` and ``trigger``.
 
     Attributes:
-        stream: the stream after the computed part; ``pending`` may have whole steps that are not computed.
+        stream: the stream after the computed part; ``pending`` may have whole steps that are not computed. It has its
+            ``kind``, and a resampler if the chunk is audio.
         chunk: None if the stream only ends.
         taken: samples, or steps of spikes or values, that were taken out of the chunk.
         ends: the stream ends after the chunk, and its end is not computed yet.
@@ -211,11 +212,6 @@ class Job(NamedTuple):
     after: Job | None = None
     trigger: Trigger | None = None
     raster: Raster | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Return whether the stream is one utterance."""
-        return self.stream.utterances is None and self.after is None
 
 
 class Piece(NamedTuple):
@@ -272,8 +268,11 @@ def begin(model: Model, work: Work) -> Job:
     stream, chunk, end, finalize, spikes = work
     if stream.kind is None:
         stream = stream._replace(kind=kind_of(model, chunk))
-    if isinstance(chunk, AudioChunk) and not len(chunk.samples):
-        chunk = None  # a piece of a file that completes no sample does not set the sample rate
+    if isinstance(chunk, AudioChunk):
+        if not len(chunk.samples):
+            chunk = None  # a piece of a file that completes no sample does not set the sample rate
+        elif stream.resampler is None:
+            stream = stream._replace(resampler=Resampler.between(chunk.rate_hz, model.encoder.sample_rate_hz))
     raster: Raster | None = () if spikes else None
     if stream.utterances is None:
         return Job(stream, chunk, 0, end, raster=raster)
@@ -284,30 +283,21 @@ def begin(model: Model, work: Work) -> Job:
 def begin_all(models: Sequence[Model], works: Sequence[Work]) -> list[tuple[Job, int, int | None]]:
     """Begin chunks that came together. Returns the job, steps and spikes of each (``begin``, ``size_of``)."""
     streams, chunks, ends, *_, spikes = zip(*works, strict=True)
-    if are_of_spikes(streams, chunks) and True not in ends and True not in spikes:  # ten times as fast
+    are_spikes = set(map(type, chunks)) == {SpikeChunk} and are_of_spikes(streams)
+    if are_spikes and True not in ends and True not in spikes:  # ten times as fast
         jobs = map(_job, zip(streams, chunks, repeat(0), ends, *map(repeat, _NOTHING_DONE), strict=False))
         return list(zip(jobs, map(_steps_of, chunks), map(len, map(_step_of, chunks)), strict=True))
     begun = list(map(begin, models, works))
     return [(job, *size_of(model, job)) for model, job in zip(models, begun, strict=True)]
 
 
-def are_of_spikes(streams: Sequence[StreamState], chunks: Sequence[Chunk | None]) -> bool:
-    """Return whether all chunks are spikes, of streams that are one utterance each."""
-    return (
-        set(map(type, chunks)) == {SpikeChunk}
-        and set(map(_kind_of, streams)) == {"spikes"}
-        and list(map(_utterances_of, streams)).count(None) == len(streams)
-    )
+def are_of_spikes(streams: Sequence[StreamState]) -> bool:
+    """Return whether all streams are of spikes, and one utterance each."""
+    is_one = list(map(_utterances_of, streams)).count(None) == len(streams)
+    return is_one and set(map(_kind_of, streams)) == {"spikes"}
 
 
-def take(model: Model, job: Job, max_steps: int) -> Piece:
-    """Cut the next steps, at most ``max_steps``, out of a job's input."""
-    if job.stream.kind == "spikes":
-        return _take_spikes(model, job, max_steps)
-    return _take_audio(model, job, max_steps) if job.stream.kind == "audio" else _take_values(model, job, max_steps)
-
-
-_stream_of, _chunk_of, _after_of = attrgetter("stream"), attrgetter("chunk"), attrgetter("after")
+_stream_of, _chunk_of = attrgetter("stream"), attrgetter("chunk")
 _kind_of, _utterances_of = attrgetter("kind"), attrgetter("utterances")
 _steps_of, _step_of, _unit_of = attrgetter("steps"), attrgetter("step"), attrgetter("unit")
 _taken_of, _ends_of = attrgetter("taken"), attrgetter("ends")
@@ -315,53 +305,46 @@ _piece: Callable[[Iterable[Any]], Piece] = partial(tuple.__new__, Piece)
 _job: Callable[[Iterable[Any]], Job] = partial(tuple.__new__, Job)
 
 
-def are_whole(jobs: Sequence[Job], max_steps: int) -> bool:
-    """Return whether all jobs are chunks of spikes that fit into one piece each, and end no session."""
+def whole_pieces(jobs: Sequence[Job], max_steps: int) -> tuple[Piece, ...] | None:
+    """Take each job as one piece, if all are chunks of spikes in one utterance: as ``TAKE``, much faster.
+
+    Returns:
+        None if a job is anything else, ends its session, or has more than ``max_steps``.
+    """
     streams, chunks = list(map(_stream_of, jobs)), list(map(_chunk_of, jobs))
-    return (
-        are_of_spikes(streams, chunks)
-        and max(map(_steps_of, chunks)) <= max_steps
-        and not any(map(_taken_of, jobs))
-        and not any(map(_ends_of, jobs))
-        and list(map(_after_of, jobs)).count(None) == len(jobs)
-    )
-
-
-def whole_pieces(jobs: Sequence[Job]) -> tuple[Piece, ...]:
-    """Take the pieces of jobs that ``are_whole``: the results of ``take``, much faster."""
-    chunks = list(map(_chunk_of, jobs))
+    if (
+        set(map(type, chunks)) != {SpikeChunk}
+        or not are_of_spikes(streams)
+        or max(map(_steps_of, chunks)) > max_steps
+        or any(map(_taken_of, jobs))
+        or any(map(_ends_of, jobs))
+    ):
+        return None
     steps, times, units = map(_steps_of, chunks), map(_step_of, chunks), map(_unit_of, chunks)
     rest = repeat(True), repeat(None), repeat(0)
     return tuple(map(_piece, zip(jobs, steps, repeat(NO_VALUES), times, units, *rest, strict=False)))
 
 
-def are_done(pieces: Sequence[Piece]) -> bool:
-    """Return whether each piece is its whole job, in a stream that is one utterance."""
-    return all(piece.is_last and not piece.job.steps and piece.job.is_plain for piece in pieces)
-
-
 def size_of(model: Model, job: Job) -> tuple[int, int | None]:
-    """Count the steps that a job still takes, at least 1, and their spikes (``count_events``)."""
-    left = steps_left(model, job) or 1
-    return left, count_events(job, left) if job.stream.kind == "spikes" else None
+    """Count the steps that a job still takes, at least 1, and their spikes (``count_events``).
 
-
-def steps_left(model: Model, job: Job) -> int:
-    """Count the steps that a job still takes, with the tail at the end; for audio a few more if samples will wait."""
+    The tail at the end counts. For audio it may be a few steps more, if samples will wait.
+    """
+    stream, chunk, resampler = job.stream, job.chunk, job.stream.resampler
+    left = model.manifest.decision.tail_steps if job.ends else 0
     if job.after is not None:  # the chunk goes on after an utterance's end
-        return steps_left(model, job._replace(after=None)) + steps_left(model, job.after)
-    tail = model.manifest.decision.tail_steps if job.ends else 0
-    if job.stream.kind != "audio":
-        return (job.chunk.steps if isinstance(job.chunk, SpikeChunk | ValuesChunk) else 0) + tail - job.taken
-    encoder, resampler, samples = model.encoder, job.stream.resampler, len(job.stream.pending)
-    if isinstance(job.chunk, AudioChunk):
-        received = resampler.received if resampler else 0
-        emitted = resampler.emitted if resampler else 0
-        received += len(job.chunk.samples) - job.taken
-        samples += ceil(received * encoder.sample_rate_hz / job.chunk.rate_hz) - emitted
-    elif resampler and job.ends:
-        samples += ceil(resampler.received * encoder.sample_rate_hz / resampler.rate_hz) - resampler.emitted
-    return -(-samples // encoder.samples_per_step) + tail
+        left += size_of(model, job.after)[0]
+    if stream.kind != "audio":
+        length = chunk.steps if isinstance(chunk, SpikeChunk | ValuesChunk) else 0
+        left = max(1, left + length - job.taken)
+        return left, count_events(job, left)
+    samples, received = len(stream.pending), 0
+    if isinstance(chunk, AudioChunk):
+        received = len(chunk.samples) - job.taken
+    if resampler is not None and (chunk is not None or job.ends):
+        received += resampler.received
+        samples += ceil(received * resampler.target_hz / resampler.rate_hz) - resampler.emitted
+    return max(1, left - (-samples // model.encoder.samples_per_step)), None
 
 
 def count_events(job: Job, max_steps: int) -> int | None:
@@ -417,12 +400,11 @@ def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
     resampler, parts = stream.resampler, [stream.pending]
     missing = max_steps * per_step - len(stream.pending)
     total = 0
-    if isinstance(job.chunk, AudioChunk):
+    if isinstance(job.chunk, AudioChunk) and resampler is not None:
         chunk = job.chunk
         total = len(chunk.samples)
-        resampler = resampler or Resampler.between(chunk.rate_hz, model.encoder.sample_rate_hz)
         if missing > 0 and taken < total:
-            until = min(total, taken + ceil(missing * chunk.rate_hz / model.encoder.sample_rate_hz))
+            until = min(total, taken + ceil(missing * resampler.rate_hz / resampler.target_hz))
             resampler, samples = resampler.push(chunk.samples[taken:until])
             parts.append(samples)
             taken = until
@@ -443,6 +425,14 @@ def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
     after = job._replace(stream=stream, taken=taken, ends=ends)
     is_last = taken == total and not ends and len(pending) < per_step
     return Piece(after, steps, samples.reshape(steps, per_step), NO_EVENTS, NO_EVENTS, is_last)
+
+
+TAKE: Mapping[InputKind | None, Callable[[Model, Job, int], Piece]] = {
+    "audio": _take_audio,
+    "spikes": _take_spikes,
+    "values": _take_values,
+}
+"""By the kind of a stream: the function that cuts the next steps, up to a number, out of a job's input."""
 
 
 def inputs_of(model: Model, kind: InputKind, pieces: Sequence[Piece], steps: Integers) -> Inputs:

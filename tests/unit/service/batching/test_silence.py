@@ -12,7 +12,7 @@ from service.batching.batcher import Batcher
 from service.contract.endpointing import EndpointingChange
 from service.engine.endpointing_choice import with_endpointing
 from service.engine.engine import Engine
-from service.engine.work import Job, Work, begin, initial_stream, steps_left
+from service.engine.work import Job, Work, begin, initial_stream, size_of
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, SpikeChunk
@@ -50,7 +50,7 @@ def test_work_that_is_left_does_not_shrink_while_an_utterance_ends(digits: Model
     job, ended = begin(digits, Work(stream, sound, end=True)), 0
     while isinstance(job, Job):
         ended += job.after is not None
-        left = steps_left(digits, job)
+        left, _ = size_of(digits, job)
         assert left * digits.encoder.samples_per_step >= len(sound.samples) - _position(job) - RATE_HZ // 50
         (job,) = engine.compute(digits, engine.take(digits, [job], 7))  # type: ignore[assignment]
     assert ended >= 3
