@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hetsyn_client.output import open_console
+from hetsyn_client.terminal.output import open_console
 from hetsyn_model.spec import ERROR_BOUND, SpecError
 from service.errors import HetsynError
 

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.access import access_of
-from hetsyn_client.bodies import Matrix, packed_samples
 from hetsyn_client.columns import (
     CHUNK,
     END,
@@ -45,6 +44,7 @@ from hetsyn_client.protocol.calls import check_names
 from hetsyn_client.protocol.pending import Content, Pending
 from hetsyn_client.protocol.reconnecting import ConnectionOptions, Frame, Reconnecting
 from hetsyn_client.protocol.steps import Broken, Pause, Steps, T, target
+from hetsyn_client.sources.bodies import Matrix, packed_samples
 from hetsyn_client.values import rows_of
 
 

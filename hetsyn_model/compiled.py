@@ -13,10 +13,10 @@ from torch import Tensor
 
 from hetsyn_model.neurons.neuron import Neuron
 from hetsyn_model.neurons.spike import BaseNeuron
-from hetsyn_model.path import Direct, Path, Steps
 from hetsyn_model.spec import NetworkSpec, SurrogateSpec
 from hetsyn_model.state import Form, State, StateTensor, decision_layout, state_name
 from hetsyn_model.synapses.bank import BankWeights
+from hetsyn_model.synapses.path import Direct, Path, Steps
 from hetsyn_model.synapses.synapse import ExactWeights
 from hetsyn_model.tensors import detached
 

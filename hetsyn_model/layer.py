@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from hetsyn_model.neurons.neuron import LearnedNeurons, Neuron
 from hetsyn_model.neurons.spike import Adaptation, MembraneNeuron, ResettingNeuron, Silent, SilentMembrane
-from hetsyn_model.path import Delays, Direct, Path, triangle
 from hetsyn_model.spec import NetworkSpec, PathSpec, decay_of
+from hetsyn_model.synapses.path import Delays, Direct, Path, triangle
 from hetsyn_model.synapses.synapse import ExactWeights, SynapsePath
 
 NEURON_BUFFERS = ("threshold", "kappa")  # files from before 2026-12 lack them

@@ -17,9 +17,9 @@ from examples.kernels.kernel_fit import fit_kernels
 from examples.kernels.kernels import Fractional, Pair, Shape, Unit, coefficients, map_parts, mixture, parts
 from hetsyn_model.compiled import LayerWeights
 from hetsyn_model.neurons.neuron import Neuron
-from hetsyn_model.path import Direct
 from hetsyn_model.spec import SurrogateSpec
 from hetsyn_model.synapses.bank import Bank, BankWeights, dyadic
+from hetsyn_model.synapses.path import Direct
 from hetsyn_model.tensors import detached, tensors_of, with_tensors
 
 State = dict[str, Tensor]

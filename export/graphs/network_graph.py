@@ -21,10 +21,10 @@ from export.graphs.network_step import INPUT, network_step
 from export.graphs.scan import scan_steps
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.neurons.spike import BaseNeuron
-from hetsyn_model.path import Direct
 from hetsyn_model.spec import MEMBRANE_RESETS, InputKind, decay_of
 from hetsyn_model.state import state_name
 from hetsyn_model.synapses.bank import BankWeights
+from hetsyn_model.synapses.path import Direct
 from hetsyn_model.synapses.synapse import ExactWeights, SynapsePath
 from hetsyn_model.tensors import tensors_of
 from service.contract.graph_io import READOUT, network_inputs, network_outputs, spikes_name

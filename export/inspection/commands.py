@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from hetsyn_client.output import open_console
+from hetsyn_client.terminal.output import open_console
 
 MISMATCH = "spikes that differ: those of the bank that are missing or new, over the exact network's spikes"
 

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from export.nir.convention import PRODUCERS, RULES, Producer, Reset, Rule, Spikes
-from hetsyn_client.output import open_console
+from hetsyn_client.terminal.output import open_console
 from hetsyn_model.spec import Rule as DecisionRule
 
 if TYPE_CHECKING:

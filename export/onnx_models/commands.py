@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from export.commands import print_report
-from hetsyn_client.output import open_console
+from hetsyn_client.terminal.output import open_console
 from service.errors import HetsynError
 
 import_onnx = typer.Typer(

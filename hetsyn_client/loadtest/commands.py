@@ -11,8 +11,8 @@ import typer
 
 from hetsyn_client.access import Access
 from hetsyn_client.loadtest.senders import WAYS, Transport
-from hetsyn_client.output import open_console
 from hetsyn_client.terminal.options import DEFAULT_URL, CaFile, Header, Key, Model, Url, headers_of
+from hetsyn_client.terminal.output import open_console
 
 bench = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -17,11 +17,11 @@ from aiohttp import ClientError, ClientWebSocketResponse, WSMsgType
 
 from hetsyn_client import columns
 from hetsyn_client.access import Access
-from hetsyn_client.bodies import encoding_of
 from hetsyn_client.events import HEADER
 from hetsyn_client.loadtest.load import Load, Served
 from hetsyn_client.network.async_transport import AsyncTransport
 from hetsyn_client.protocol.steps import Broken, Request, retry_after_s, target
+from hetsyn_client.sources.bodies import encoding_of
 
 TIMEOUT_S = 10.0  # of one chunk
 GATHER_S = 0.01  # in which chunks for one frame of /streams are gathered

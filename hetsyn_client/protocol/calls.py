@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.access import PATIENCE_S, REPEATS, ClientOptions
-from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
+from hetsyn_client.carried_frame import MEDIA_TYPE as CARRIED_TYPE
+from hetsyn_client.carried_frame import pack_frame, unpack_frame
 from hetsyn_client.errors import NotFound, ServiceProblem, ServiceUnreachable
-from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
-from hetsyn_client.frames import pack_frame, unpack_frame
 from hetsyn_client.protocol.patience import LONGEST_PAUSE_S, Patience
 from hetsyn_client.protocol.steps import Broken, Pause, R, Request, Response, Steps, retry_after_s, target
 from hetsyn_client.results import Reply
+from hetsyn_client.sources.bodies import Body, Matrix, events_body, sound_body, values_body
 from hetsyn_client.sources.chunks import Chunk
 from hetsyn_client.sources.files import SUFFIXES, recording_chunks, step_chunks
 

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.access import Access
-from hetsyn_client.bodies import Body, Encoding, Matrix, events_body, packed_samples
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.protocol.calls import Calls, check_names
 from hetsyn_client.protocol.reconnecting import ConnectionOptions, Frame, Reconnecting, SessionHasEnded
 from hetsyn_client.protocol.steps import Broken, R, Steps, target
 from hetsyn_client.results import Classified
+from hetsyn_client.sources.bodies import Body, Encoding, Matrix, events_body, packed_samples
 from hetsyn_client.values import rows_of
 
 TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # types of frames that callers get

@@ -10,12 +10,12 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
 from hetsyn_client.errors import HetsynError, InputError, ServiceProblem, SessionLost
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.protocol.calls import Calls, ChunkOptions, SessionOptions, check_names
 from hetsyn_client.protocol.steps import R, Steps
 from hetsyn_client.results import Reply
+from hetsyn_client.sources.bodies import Body, Matrix, events_body, sound_body, values_body
 
 
 class SessionSteps:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.bodies import Body, float_body, sound_body
 from hetsyn_client.errors import InputError
+from hetsyn_client.sources.bodies import Body, float_body, sound_body
 
 
 class Chunk(NamedTuple):

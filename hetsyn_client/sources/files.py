@@ -24,10 +24,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.bodies import events_body, values_body
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import Integers, sort_events
 from hetsyn_client.extras import install_command
+from hetsyn_client.sources.bodies import events_body, values_body
 from hetsyn_client.sources.chunks import Chunk, array_chunks
 from hetsyn_client.sources.wav import read_wav
 from hetsyn_client.values import check_values

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from hetsyn_client.output import open_console
 from hetsyn_client.terminal.backend import Frame
-from hetsyn_client.terminal.folder import NO_WORD, NOTHING
 from hetsyn_client.terminal.listen import Hear
+from hetsyn_client.terminal.many_files import NO_WORD, NOTHING
+from hetsyn_client.terminal.output import open_console
 
 BAR_WIDTH = 30
 LABEL_WIDTH = 12

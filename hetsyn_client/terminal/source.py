@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
-from hetsyn_client.bodies import Encoding, encoding_of
 from hetsyn_client.errors import InputError
+from hetsyn_client.sources.bodies import Encoding, encoding_of
 from hetsyn_client.sources.files import SUFFIXES, recording_chunks, step_chunks
 from hetsyn_client.sources.wav import read_header
 from hetsyn_client.terminal.standard_input import StandardInput

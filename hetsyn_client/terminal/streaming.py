@@ -13,12 +13,12 @@ import typer
 from rich.text import Text
 
 from hetsyn_client.errors import HetsynError, InputError, ServiceUnreachable
-from hetsyn_client.output import open_console
 from hetsyn_client.sources.files import H5
 from hetsyn_client.terminal.backend import Backend, Frame
-from hetsyn_client.terminal.folder import Heard, Input, Summary, file_line, find_inputs, label_table, truth_of
 from hetsyn_client.terminal.listen import Stop, interruptible, listen
+from hetsyn_client.terminal.many_files import Heard, Input, Summary, file_line, find_inputs, label_table, truth_of
 from hetsyn_client.terminal.options import Choices
+from hetsyn_client.terminal.output import open_console
 from hetsyn_client.terminal.show import printer
 from hetsyn_client.terminal.source import Source, file_source, standard_input_source
 from hetsyn_client.terminal.standard_input import StandardInput

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from hetsyn_model.training.datasets.data import DataError
-from recipes.speech import adaptation, experiments, others, streams
+from recipes.speech import adaptation, experiments, streams
 from recipes.speech.people import Division
 from recipes.speech.plan import PLAN, SPEAKERS
 from recipes.speech.pool import Folders, gather_speech, of_people, read_pool
 from recipes.speech.report import RESULTS, report
 from recipes.speech.training import SERVABLE, keep_served, run
 from recipes.speech.vocabulary import DIGITS, percent, vocabulary
+from recipes.speech.voices import others
 from recipes.speech.voices.corpus import digits, installed, synthesise
 
 GAMES = [Path("/usr/share/ktuberling/sounds"), Path("/usr/share/tuxpaint/stamps")]

@@ -16,7 +16,7 @@ from hetsyn_model.training.datasets.data import DataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: Final[tuple[Part, ...]] = ("train", "validation", "test")
-DIVISION: Final = Path(__file__).with_name("people.json")
+DIVISION: Final = Path(__file__).with_name("results") / "people.json"
 
 # SPEAKER_nohash_TAKE.wav, as Google Speech Commands has it, or SPEAKER_TAKE_SOURCE.flac
 _NAME = re.compile(r"(?P<speaker>[0-9a-f]+)_(?:nohash_)?(?P<take>\d+)(?:_\w+)?\.(?:flac|wav)")

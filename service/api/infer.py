@@ -6,7 +6,7 @@ import re
 from functools import partial
 from urllib.parse import parse_qsl
 
-from hetsyn_client import events, frames, values
+from hetsyn_client import carried_frame, events, values
 from service.admission.uploads import SHORTER, Upload
 from service.api.messages import Head
 from service.errors import InputError
@@ -21,15 +21,15 @@ from service.wire.sound import PCM
 
 PATH = "/infer"
 EVENTS_TYPE = events.MEDIA_TYPE
-MEDIA_TYPES = {JSON_TYPE, *sound.MEDIA_TYPES, EVENTS_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
+MEDIA_TYPES = {JSON_TYPE, *sound.MEDIA_TYPES, EVENTS_TYPE, values.MEDIA_TYPE, carried_frame.MEDIA_TYPE}
 MAX_JSON_BYTES = 256 * 1024  # numbers take many times their length in memory, and block the interpreter
 NOT_AS_JSON = (
     f"send spikes as {events.MEDIA_TYPE}, values as {values.MEDIA_TYPE}, sound as {PCM};encoding=pcm_s16le or as a "
-    f"file, a carried session in {frames.MEDIA_TYPE}; or cut the input into several chunks"
+    f"file, a carried session in {carried_frame.MEDIA_TYPE}; or cut the input into several chunks"
 )
 MOST_PARAMETERS = 32  # more than exist; tens of thousands would block the event loop for 0.1 s
 _PAIRS = re.compile(r"(?:^|&)(?!&|\Z)([^=&]*)=?([^&]*)")
-JSON_REPLY, FRAME_REPLY = (b"content-type: %b\r\n" % kind.encode() for kind in (JSON_TYPE, frames.MEDIA_TYPE))
+JSON_REPLY, FRAME_REPLY = (b"content-type: %b\r\n" % kind.encode() for kind in (JSON_TYPE, carried_frame.MEDIA_TYPE))
 
 
 class InferPlan:
@@ -62,7 +62,7 @@ class InferPlan:
         return Encoded(size, partial(decode_raw, self._content_type, self._query, body), upload, packed)
 
     def reply(self, answer: Answer) -> tuple[bytes, bytes]:
-        if self._media_type == frames.MEDIA_TYPE:
+        if self._media_type == carried_frame.MEDIA_TYPE:
             return FRAME_REPLY, answer.frame()
         return JSON_REPLY, answer.json()
 

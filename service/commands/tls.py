@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from pathlib import Path
 
-from service.keys.files import CertificateFiles
+from service.keys.watched_files import CertificateFiles
 
 
 class Certificate:

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from service.errors import HetsynError
-from service.keys.files import CertificateFiles
+from service.keys.watched_files import CertificateFiles
 
 
 def credentials_of(chain: Path, key: Path) -> Any:

@@ -16,7 +16,7 @@ from service.errors import KeyLimitReached, KeyRefused
 from service.keys.caller import Caller, Scope
 from service.keys.credential import HASH_BYTES, SALT_BYTES, Token, hashed
 from service.keys.document import KeyEntry, KeyLimits, KeysDocument, SecretEntry, read_document
-from service.keys.files import WatchedFiles
+from service.keys.watched_files import WatchedFiles
 
 log = logging.getLogger("hetsyn.keys")
 

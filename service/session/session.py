@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 from pydantic_core import from_json, to_json
 
-from hetsyn_client import frames
+from hetsyn_client import carried_frame
 from hetsyn_client.results import Heard, More, Outcome, Reply, Spikes, Timing, classified
 from service.contract.manifest import Manifest
 from service.engine.work import StreamState
@@ -209,9 +209,9 @@ class Answer(NamedTuple):
         return members[:-1] + b',"token":' + token + b"}"
 
     def frame(self) -> bytes:
-        """Write the token and all other members as a frame (``hetsyn_client.frames``)."""
+        """Write the token and all other members as a frame (``hetsyn_client.carried_frame``)."""
         members = self._replace(is_carried=False).json()
-        return frames.pack_frame(self.token or b"", JSON_TYPE, members)
+        return carried_frame.pack_frame(self.token or b"", JSON_TYPE, members)
 
 
 def finalized(reply: Reply, utterance: int, heard: Sequence[Heard]) -> Reply:

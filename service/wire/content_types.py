@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from hetsyn_client import events, frames, values
+from hetsyn_client import carried_frame, events, values
 from service.errors import InputError, UnsupportedInput
 
 JSON_TYPE = "application/json"
 CONTENT_TYPES = (
     JSON_TYPE, "audio/pcm;encoding=pcm_s16le;rate=8000", "audio/wav", "audio/flac", "audio/ogg", "audio/mpeg",
     "audio/L16;rate=8000;endianness=big-endian", "audio/L24;rate=8000", "audio/PCMU", "audio/PCMA", "audio/basic",
-    events.MEDIA_TYPE, f"{values.MEDIA_TYPE};channels=3", frames.MEDIA_TYPE,
+    events.MEDIA_TYPE, f"{values.MEDIA_TYPE};channels=3", carried_frame.MEDIA_TYPE,
 )  # fmt: skip
 
 LONGEST_TYPE = 256  # characters of a content type; accepted ones are cached

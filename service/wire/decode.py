@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 
 from pydantic import TypeAdapter, ValidationError
 
-from hetsyn_client import events, frames, values
+from hetsyn_client import carried_frame, events, values
 from service.errors import InputError, TokenForeign
 from service.wire.chunk import AudioChunk, Chunk, digest
 from service.wire.content_types import parse_content_type, unsupported
@@ -58,7 +58,7 @@ def decode_raw(
         UnsupportedInput: the content type is not accepted.
         TakesLong: as ``decode_sound``.
     """
-    if parse_content_type(content_type)[0] == frames.MEDIA_TYPE:
+    if parse_content_type(content_type)[0] == carried_frame.MEDIA_TYPE:
         return _decode_frame(query, body, limit)
     decode = _raw_decoder(content_type)
     envelope = decode_query(query)
@@ -66,8 +66,8 @@ def decode_raw(
 
 
 def _decode_frame(query: Iterable[tuple[str, str]], body: bytes, limit: SoundLimit) -> InferRequest:
-    """Decode a frame (``hetsyn_client.frames``). Its session is carried, and its first chunk has no token yet."""
-    token, content_type, inner = frames.unpack_frame(body)
+    """Decode the frame of a carried session (``hetsyn_client.carried_frame``). Its first chunk has no token yet."""
+    token, content_type, inner = carried_frame.unpack_frame(body)
     envelope = decode_query(query)
     chunk = _raw_decoder(content_type)(inner, limit) if inner else None
     return make_request(envelope, chunk, token or None)._replace(carry=True)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
+from hetsyn_client.carried_frame import MEDIA_TYPE, pack_frame, unpack_frame
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import ServiceProblem
-from hetsyn_client.frames import MEDIA_TYPE, pack_frame, unpack_frame
 from service.carried.carry_keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.fake_graph import load_fake

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 
-from hetsyn_client import frames
+from hetsyn_client import carried_frame
 from hetsyn_client.results import Reply
 from service.api.infer import PATH
 from service.api.problems import documented
@@ -25,7 +25,7 @@ def add_route(app: FastAPI) -> None:
         tags=["streaming"],
         response_model=Reply,
         openapi_extra=_operation(),
-        responses={200: {"content": {frames.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
+        responses={200: {"content": {carried_frame.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
     )
     async def infer() -> Response:
         """Apply one chunk to a session and get the classification so far.

@@ -10,8 +10,8 @@ import httpx
 import numpy as np
 import pytest
 
-from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
-from hetsyn_client.frames import pack_frame, unpack_frame
+from hetsyn_client.carried_frame import MEDIA_TYPE as CARRIED_TYPE
+from hetsyn_client.carried_frame import pack_frame, unpack_frame
 from hetsyn_client.values import content_type, pack_values
 from service.runtime.onnx import Array
 from tests.support.artifacts.artifact import Takes, write_artifact

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from hetsyn_client.bodies import encoding_of
+from hetsyn_client.sources.bodies import encoding_of
 from tests.long.faults.clients import GIVE_UP_S, PAUSE_S, Acknowledgements, ReferenceRecording
 from tests.long.faults.lines import REQUEST_TIMEOUT_S, HttpLine, Unanswered
 from tests.long.faults.tally import ClientSession, Tally

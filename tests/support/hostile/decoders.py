@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hetsyn_client import events, frames, values
+from hetsyn_client import carried_frame, events, values
 from service.api.infer import parse_query
 from service.carried.carry_keys import CarryKeys
 from service.carried.token import Tokens
@@ -115,10 +115,10 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
     packed = [events.pack_events(20, *spikes(20)), events.pack_events(0, [], [])]
     recordings = [wav(sound(40).tobytes()), wav(sound(40).tobytes(), channels=2)]
     framed = [
-        frames.pack_frame(b"token", "audio/pcm;encoding=pcm_s16le;rate=8000", sound(20).tobytes()),
-        frames.pack_frame(b"", events.MEDIA_TYPE, packed[0]),
-        frames.pack_frame(b"", "audio/wav", recordings[0]),
-        frames.pack_frame(b"", values.content_type(2), rows),
+        carried_frame.pack_frame(b"token", "audio/pcm;encoding=pcm_s16le;rate=8000", sound(20).tobytes()),
+        carried_frame.pack_frame(b"", events.MEDIA_TYPE, packed[0]),
+        carried_frame.pack_frame(b"", "audio/wav", recordings[0]),
+        carried_frame.pack_frame(b"", values.content_type(2), rows),
     ]
     types = [
         b"audio/pcm;encoding=pcm_s16le;rate=8000;channels=2;endianness=little-endian",
@@ -219,7 +219,7 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
             check_chunk,
         ),
         "frame": Decoder(
-            framed, [*BINARY, *TEXT], lambda data: decode_raw(frames.MEDIA_TYPE, END, data), check_request
+            framed, [*BINARY, *TEXT], lambda data: decode_raw(carried_frame.MEDIA_TYPE, END, data), check_request
         ),
         "session record": Decoder(records, BINARY, unpack, check_session),
         "resealed session record": Decoder(

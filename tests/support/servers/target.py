@@ -14,9 +14,9 @@ from urllib.parse import quote, urlencode, urlsplit
 import numpy as np
 
 from hetsyn_client.access import Access
-from hetsyn_client.bodies import encoding_of
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import HEADER
+from hetsyn_client.sources.bodies import encoding_of
 
 
 class Response(NamedTuple):

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hetsyn_client import columns, events, frames
+from hetsyn_client import carried_frame, columns, events
+from hetsyn_client.carried_frame import Frame, pack_frame, unpack_frame
 from hetsyn_client.errors import InputError
-from hetsyn_client.frames import Frame, pack_frame, unpack_frame
 from service.carried import token
 from service.store import record
 
@@ -35,5 +35,5 @@ def test_a_content_type_is_ascii() -> None:
 
 
 def test_each_binary_format_has_a_name_of_its_own() -> None:
-    names = [*columns.NAMES, events.MAGIC, frames.MAGIC, record.MAGIC, token.MAGIC]
+    names = [*columns.NAMES, events.MAGIC, carried_frame.MAGIC, record.MAGIC, token.MAGIC]
     assert len(set(names)) == len(names)

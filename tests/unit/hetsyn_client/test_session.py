@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hetsyn_client.carried_frame import MEDIA_TYPE as CARRIED_TYPE
+from hetsyn_client.carried_frame import pack_frame, unpack_frame
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import InputError, ServiceProblem
-from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
-from hetsyn_client.frames import pack_frame, unpack_frame
 
 SILENCE = np.zeros(800, np.int16)
 

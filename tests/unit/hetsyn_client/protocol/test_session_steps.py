@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from hetsyn_client.bodies import Body
 from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable, SessionLost
 from hetsyn_client.protocol.calls import Calls, SessionOptions
 from hetsyn_client.protocol.session_steps import SessionSteps
 from hetsyn_client.protocol.steps import Broken, Pause, Request, Response, Step, Steps, T
+from hetsyn_client.sources.bodies import Body
 
 CHUNK = Body(b"\x01\x00", "audio/pcm;encoding=pcm_s16le;rate=8000")
 

@@ -19,11 +19,11 @@ from hetsyn_model.compiled import LayerWeights
 from hetsyn_model.layer import Layer
 from hetsyn_model.neurons.resonance import Resonance, ResonantNeuron
 from hetsyn_model.neurons.spike import surrogate_derivative
-from hetsyn_model.path import Direct
 from hetsyn_model.rollout import layer_rollout
 from hetsyn_model.spec import ResonanceSpec, se_adlif
 from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.synapses.bank import BankWeights
+from hetsyn_model.synapses.path import Direct
 from tests.support.networks.networks import small_network
 
 SURROGATE = SurrogateSpec("exponential", width=0.2)

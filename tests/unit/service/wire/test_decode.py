@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hetsyn_client.carried_frame import pack_frame
 from hetsyn_client.events import MEDIA_TYPE, pack_events
-from hetsyn_client.frames import pack_frame
 from hetsyn_client.values import content_type, pack_values
 from service.api.infer import MAX_JSON_BYTES
 from service.errors import HetsynError, InputError, UnsupportedInput

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from hetsyn_client.carried_frame import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
-from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.values import content_type
 from service.runtime.onnx import operator_status
 from service.runtime.operators import MODE

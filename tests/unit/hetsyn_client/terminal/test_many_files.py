@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hetsyn_client.errors import InputError
-from hetsyn_client.terminal.folder import Heard, Input, Summary, file_line, find_inputs, label_table, truth_of
+from hetsyn_client.terminal.many_files import Heard, Input, Summary, file_line, find_inputs, label_table, truth_of
 from tests.support.data.hdf5 import write_h5
 
 LABELS = ("zero", "One", "two words")

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hetsyn_model import Network, NetworkSpec, PathSpec, initial_state
-from hetsyn_model.path import Delays, push, triangle
 from hetsyn_model.spec import SpecError
 from hetsyn_model.state import Form, State
 from hetsyn_model.step import step
+from hetsyn_model.synapses.path import Delays, push, triangle
 from tests.support.networks.delays import PATHS, delayed_network, without_delays
 from tests.support.pairs import in_pairs
 

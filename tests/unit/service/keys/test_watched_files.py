@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import HetsynError
-from service.keys.files import CertificateFiles
+from service.keys.watched_files import CertificateFiles
 
 
 @pytest.fixture
