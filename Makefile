@@ -50,7 +50,7 @@ format: install
 
 # the site, in build/site
 docs: $(VENV)/.installed-docs
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo "read it, and search in it: python3 -m http.server --directory build/site"
 
 # Write docs/experiments.md, its pictures and its table, and the picture of the timescale bank, from the kept results.
@@ -75,7 +75,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot make a virtual environment: apt-get install python3-venv"; exit 1; }
 
-NATIVE := $(wildcard build_support/*.py build_support/*.hpp hetsyn_model/native/*.cpp hetsyn_model/native/*.hpp service/runtime/operators/*.cpp service/runtime/operators/*.hpp)
+NATIVE := $(wildcard build_support/*.py) $(shell find build_support hetsyn_model/native service/runtime/operators -name '*.[ch]pp')
 
 # Changes when the build would: another compiler, or none
 $(VENV)/.build: FORCE | $(BIN)/python

@@ -16,7 +16,7 @@ from research.worth.measures import RESULTS, read_results
 from research.worth.sentences import read_sentences
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/experiments.md"
-TEXT = Path(__file__).with_name("page.md")
+TEXT = Path(__file__).with_name("page.txt")
 TABLE = "comparisons.csv"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import hetsyn
-from build_support import reply_page
-from build_support.commands_page import COMMANDS, PAGE, filled, table
+from docs.tables import COMMANDS, COMMANDS_PAGE, REPLY_PAGE, filled, member_table, option_table
 from tests.support.paths import ROOT
 from tests.support.repository.documents import PAGES, anchors, blocks, links, name_of, paths
 
@@ -58,27 +60,31 @@ def test_every_package_says_what_it_is() -> None:
     assert not silent, "begin these with a sentence that says what the folder is"
 
 
+def test_a_folder_has_at_most_fifteen_files() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    counts = Counter(parent for name in listed.splitlines() if str(parent := Path(name).parent) != ".")
+    # collections of alike data: patches, and results of runs
+    crowded = {str(parent) for parent, count in counts.items() if count > 15} - {"tests/mutants", "benchmarks/results"}
+    assert not {name for name in crowded if not name.startswith("recipes/speech/results/")}
+
+
 def test_every_page_is_in_the_navigation_of_the_site() -> None:
     listed = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(name_of(page) for page in PAGES)
 
 
 def test_the_commands_page_lists_every_command() -> None:
-    listed = set(re.findall(r"`hetsyn ([\w-]+)", PAGE.read_text()))
+    listed = set(re.findall(r"`hetsyn ([\w-]+)", COMMANDS_PAGE.read_text()))
     assert listed == set(hetsyn.SUBCOMMANDS)
 
 
-def test_the_commands_page_has_the_options_of_the_program() -> None:
-    text = PAGE.read_text()
-    assert filled(text) == text, "run: python -m build_support.commands_page"
-    assert all(text.count(table(commands_)) == 1 for commands_ in COMMANDS.values())
-    assert "| `--max-sessions` | `10,000` |" in text
-
-
-def test_the_page_of_the_interface_has_the_members_of_a_reply() -> None:
-    text = reply_page.PAGE.read_text()
-    assert reply_page.filled(text) == text, "run: python -m build_support.reply_page"
-    assert "| `total_steps` | network steps of the session so far |" in text
+def test_the_reference_has_the_options_and_members_of_the_program() -> None:
+    commands, reply = COMMANDS_PAGE.read_text(), REPLY_PAGE.read_text()
+    assert (filled(COMMANDS_PAGE), filled(REPLY_PAGE)) == (commands, reply), "run: python -m docs.tables"
+    assert all(commands.count(option_table(each)) == 1 for each in COMMANDS.values())
+    assert reply.count(member_table()) == 1
+    assert "| `--max-sessions` | `10,000` |" in commands
+    assert "| `total_steps` | network steps of the session so far |" in reply
 
 
 def test_a_block_that_no_test_runs_says_why() -> None:

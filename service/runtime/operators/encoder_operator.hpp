@@ -17,7 +17,7 @@
 
 #include "encoder.hpp"
 #include "kernels.hpp"
-#include "ort.hpp"
+#include "ort/ort.hpp"
 
 namespace hetsyn {
 

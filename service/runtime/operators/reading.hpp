@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "description.hpp"
-#include "ort.hpp"
+#include "ort/ort.hpp"
 
 namespace hetsyn {
 

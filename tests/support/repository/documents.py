@@ -22,6 +22,7 @@ PAGES = (
     ROOT / "examples/README.md",
     ROOT / "models/README.md",
     ROOT / "recipes/speech/README.md",
+    ROOT / "recipes/speech/results/README.md",
     ROOT / "research/README.md",
     ROOT / "research/settings.md",
     ROOT / "service/page/recordings/README.md",

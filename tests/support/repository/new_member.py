@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from build_support.reply_page import table
+from docs.tables import member_table
 from hetsyn_client import LiveStream, LiveStreams, StreamingClient
 from tests.support.clients.open_inference import live_server
 
@@ -58,7 +58,7 @@ def found(name: str, url: str, grpc: str) -> dict[str, bool]:
         schemas = [http.get(path).json()["components"]["schemas"] for path in ("/openapi.json", "/asyncapi.json")]
     for schema, kind in ((schemas[0], "Reply"), (schemas[1], "Result"), (schemas[1], "UtteranceEnd")):
         seen[f"schema of {kind}"] = bool(schema[kind]["properties"].get(name, {}).get("description"))
-    seen["docs/reference/http-api.md"] = f"| `{name}` |" in table()
+    seen["docs/reference/http-api.md"] = f"| `{name}` |" in member_table()
     return seen
 
 

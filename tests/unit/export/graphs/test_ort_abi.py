@@ -13,7 +13,7 @@ from tests.support.tools import NO_COMPILER, NO_HEADER, cpp_compiler
 
 pytestmark = pytest.mark.process
 
-OURS = Path(operators.__file__).parent / "ort_abi.hpp"
+OURS = Path(operators.__file__).parent / "ort/ort_abi.hpp"
 FOLDERS = [Path("/usr/include/onnxruntime"), Path("/usr/local/include/onnxruntime")]
 HEADERS = next((folder for folder in FOLDERS if (folder / "onnxruntime_c_api.h").exists()), None)
 
