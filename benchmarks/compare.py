@@ -65,7 +65,7 @@ class Checkout:
 
     @staticmethod
     def at(root: Path) -> Checkout:
-        """The checkout in a folder, with its environment ``.venv``.
+        """Open the checkout in a folder, with its environment ``.venv``.
 
         Raises:
             SystemExit: no folder, no environment there, or one that runs the code of another folder.
@@ -105,7 +105,7 @@ class Checkout:
 
     @contextmanager
     def serve(self, probe: Workload, log: Path, models: Path = MODELS) -> Iterator[tuple[ServerProcess, Address]]:
-        """``hetsyn serve`` of this checkout. It has answered a chunk of ``probe``.
+        """Start ``hetsyn serve`` of this checkout, and wait until it has answered a chunk of ``probe``.
 
         Args:
             probe: see above.
@@ -149,7 +149,7 @@ class Workload:
 
 
 def workloads(models: Path) -> list[Workload]:
-    """Sound for the speech model of a folder, and spikes."""
+    """Make the chunks to send: sound for the speech model of a folder, and spikes."""
     sound = recorded(RECORDINGS, CHUNK_S)
     every = sound.content_type.replace("audio/pcm;encoding=pcm_s16le", "audio/L16") + ";endianness=little-endian"
     sound = replace(sound, content_type=every)  # a type that every checkout reads
@@ -165,7 +165,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models", default=FIXTURES, metavar="FOLDER|REVISION", help="whose models both serve (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=12, help="the most rounds")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each load")
     parser.add_argument("--patience", type=float, default=1.0, help="seconds to wait for quiet before each load")
     parser.add_argument("--limit-s", type=float, default=420.0, help="no round begins that would end later than this")
     parser.add_argument("--streams", action="store_true", help="most real-time streams in place of closed loops")

@@ -159,7 +159,7 @@ Side = Callable[[int, int], tuple[Call, int]]  # (batch, steps) -> a call, and i
 
 
 def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[str, Side], dict[str, float]]:
-    """Each implementation, and the spikes a step of each hidden layer of the exact form.
+    """Make each implementation. Also returns the spikes a step of each hidden layer of the exact form.
 
     Args:
         workload: the network and its input.

@@ -60,7 +60,7 @@ def measure(
     lengths: tuple[int, ...],
     seconds: float,
 ) -> dict[str, Any]:
-    """All measurements, on any device.
+    """Make all measurements on a device.
 
     Args:
         device: beside the CPU.

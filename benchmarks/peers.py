@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=int, default=3, help="rounds over all servers; the median of the undisturbed ones is reported"
     )
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of each load")
     parser.add_argument(
         "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
     )
@@ -177,7 +177,7 @@ def peers_python(arguments: argparse.Namespace) -> Path | None:
 def _checked(
     contender: Contender, target: StreamTarget, chunks: Sequence[bytes], answered: dict[str, Float32Array]
 ) -> Float32Array:
-    """The server's answers [session, chunk, outputs], checked against ours in the same form.
+    """Compare the server's answers [session, chunk, outputs] with ours in the same form, and return them.
 
     Raises:
         WrongAnswersError: they differ.

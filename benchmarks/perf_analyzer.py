@@ -134,7 +134,7 @@ def spikes() -> NDArray[np.bool_]:
 
 
 def write_input(path: Path, chunks: NDArray[np.bool_]) -> None:
-    """The chunks as perf_analyzer reads them: one sequence."""
+    """Write the chunks as perf_analyzer reads them: one sequence."""
     rows = [
         {"spikes": {"content": {"b64": base64.b64encode(chunk.tobytes()).decode()}, "shape": [STEPS, CHANNELS]}}
         for chunk in chunks
@@ -143,7 +143,7 @@ def write_input(path: Path, chunks: NDArray[np.bool_]) -> None:
 
 
 def missing(ports: Ports) -> str | None:
-    """What a server lacks to be ready, as a client sees it."""
+    """Say what a server lacks to be ready, as a client sees it."""
     triton_http = import_module("tritonclient.http")
     client = triton_http.InferenceServerClient(ports.address("http"))
     try:
@@ -155,13 +155,13 @@ def missing(ports: Ports) -> str | None:
 
 
 def inferred(ports: Ports) -> int:
-    """Inferences of a server since it started, by its own statistics."""
+    """Ask a server how many inferences it has made since it started."""
     with import_module("tritonclient.http").InferenceServerClient(ports.address("http")) as client:
         return int(client.get_inference_statistics(NAME)["model_stats"][0]["inference_count"])
 
 
 def answers(protocol: str, address: str, chunks: NDArray[np.bool_], sequence_id: int) -> NDArray[np.float32]:
-    """A server's probabilities for a sequence, [chunks, outputs], by code that knows neither server."""
+    """Ask for the probabilities of a sequence, [chunks, outputs], by code that knows neither server."""
     module = import_module(f"tritonclient.{protocol}")
     with module.InferenceServerClient(address) as client:
         config = client.get_model_config(NAME, **({"as_json": True} if protocol == "grpc" else {}))
@@ -207,7 +207,7 @@ def loaded(
     processes: Mapping[str, ServerProcess],
     ports: Ports,
 ) -> tuple[dict[str, float] | None, int]:
-    """The figures of one load, and how often its server ended. After ``MOST_ENDS`` ends there are no figures."""
+    """Measure one load, and count how often its server ended. After ``MOST_ENDS`` ends there are no figures."""
     process = processes[server]
     for ends in range(MOST_ENDS):
         cpu_s, count = process.cpu_s(), inferred(ports)

@@ -154,13 +154,13 @@ async def interleaved(parts: dict[str, Call], seconds: float) -> dict[str, float
 
 
 def infer_request(query: bytes, body: bytes) -> bytes:
-    """The bytes of a ``POST /infer``."""
+    """Write a ``POST /infer`` as bytes."""
     head = b"POST /infer?%b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
     return head % (query, MEDIA_TYPE.encode(), len(body)) + body
 
 
 async def ask(wire: Wire, request: bytes) -> bytes:
-    """The body of the response to a request."""
+    """Send a request. Returns the body of the response."""
     await wire.send(request)
     head, _, body = (await wire.read()).partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):
@@ -169,7 +169,7 @@ async def ask(wire: Wire, request: bytes) -> bytes:
 
 
 async def call(app: ASGIApp, query: bytes, body: bytes) -> None:
-    """One POST /infer, as an ASGI server makes it."""
+    """Make one POST /infer, as an ASGI server does."""
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},

@@ -72,11 +72,11 @@ SMOKE = Effort(1, LIMITS_MS[-1:], 0.0, SMOKE_RUN, RampSettings(max_trials=1, pat
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="rounds over all servers; medians are reported")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of each load")
     parser.add_argument(
         "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
     )
-    parser.add_argument("--trials", type=int, default=20, help="of each ramp, at most")
+    parser.add_argument("--trials", type=int, default=20, help="most trials of a ramp")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--transports", action="store_true", help="/infer, /stream and /streams in place of the servers"
@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(target: StreamTarget, server: ServerProcess, load: Load, effort: Effort) -> dict[str, Any]:
-    """One round of one server."""
+    """Measure one round of one server."""
     closed = {
         str(n): asdict(closed_loop(target, server, load, n, effort.settings, effort.patience_s))
         for n in effort.concurrencies

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(form: str, batch: int, steps: int, threads: int) -> None:
-    """One side, in its own process: time of one batch after a warm-up, and the memory that it added. Prints JSON."""
+    """Measure one side, in its own process: the time of a batch after a warm-up, and the added memory. Prints JSON."""
     import torch
 
     from hetsyn_model import DecisionSpec, Network, NetworkSpec

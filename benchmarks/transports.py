@@ -174,17 +174,17 @@ def _typical(taken: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _was_missed(taken: dict[str, Any]) -> bool:
-    """Whether a load was too much: otherwise the round ran out of trials, and knows no limit."""
+    """Return whether a load was too much. If none was, the round ran out of trials, and knows no limit."""
     return any(trial["missed"] for trial in taken["trials"])
 
 
 def most_streams(taken: dict[str, Any]) -> int:
-    """The streams of a round; where no load was too much, the most that were tried."""
+    """Return the most streams that held in a round; if no load was too much, the most that were tried."""
     return int(taken["streams"] if _was_missed(taken) else _chosen(taken["trials"])["streams"])
 
 
 def _chosen(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The largest load that held; else the smallest."""
+    """Choose the largest load that held; if none did, the smallest."""
     held = [trial for trial in trials if not trial["missed"]]
     if held:
         return max(held, key=lambda trial: int(trial["streams"]))
@@ -228,7 +228,7 @@ COLOURS = {"infer": "#8a8a8a", "stream": "#5b7fa6", "streams": "#0b6e4f"}
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """The p99 of every trial over its streams, and the most streams of each transport, as a PNG; a panel a model."""
+    """Draw the p99 of every trial over its streams, and the most streams of each transport: a PNG, a panel a model."""
     models = results["models"]
     figure, panels = pyplot().subplots(
         1, len(models), figsize=(6 * len(models), 4.6), layout="constrained", squeeze=False

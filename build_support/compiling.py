@@ -100,7 +100,7 @@ class Compiler:
 
 
 def mode() -> str:
-    """``auto``, ``off`` or ``require``, as the environment says.
+    """Read the mode from the environment: ``auto``, ``off`` or ``require``.
 
     Raises:
         BuildError: it says something else.
@@ -112,13 +112,13 @@ def mode() -> str:
 
 
 def zig(machine: str) -> Compiler:
-    """Zig as a compiler for this processor."""
+    """Describe zig as a compiler for this processor."""
     target = f"{machine}-linux-gnu.{GLIBC[0]}.{GLIBC[1]}"
     return Compiler((sys.executable, "-m", "ziglang", "c++", "-target", target), machine, is_zig=True)
 
 
 def installed_compiler() -> Compiler | None:
-    """``CXX``, g++ or clang++, the first that works; None if there is none."""
+    """Find the first compiler that works: ``CXX``, g++ or clang++. None if none does."""
     machine = platform.machine()
     for command in (shlex.split(os.environ.get("CXX", "")), ["g++"], ["clang++"]):
         if not command or shutil.which(command[0]) is None:
@@ -131,7 +131,7 @@ def installed_compiler() -> Compiler | None:
 
 
 def choose_compiler() -> Compiler:
-    """The compiler for this build. Zig need not be installed yet.
+    """Choose the compiler for this build. Zig need not be installed yet.
 
     Raises:
         BuildError: there is none for this machine.
@@ -152,7 +152,7 @@ def choose_compiler() -> Compiler:
 
 
 def requirements() -> list[str]:
-    """What the build needs from PyPI beside setuptools: zig, if it is the compiler."""
+    """List what the build needs from PyPI beside setuptools: zig, if it is the compiler."""
     try:
         return [ZIG] if mode() != "off" and choose_compiler().is_zig else []
     except BuildError:

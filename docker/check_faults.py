@@ -44,7 +44,7 @@ def run(*command: str) -> str:
 
 
 def replicas() -> dict[str, str]:
-    """The replicas' own URLs, by container."""
+    """Find the replicas' own URLs, by container."""
     urls = {}
     for container in run("docker", "compose", "ps", "--quiet", "api").split():
         networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
@@ -53,7 +53,7 @@ def replicas() -> dict[str, str]:
 
 
 def counted(url: str, name: str) -> float:
-    """A value of the server's metrics."""
+    """Read a value of the server's metrics."""
     line = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(url + "/metrics", trust_env=False).text, re.MULTILINE)
     if line is None:
         raise CheckFailed(f"{url}/metrics does not have {name}")
@@ -61,7 +61,7 @@ def counted(url: str, name: str) -> float:
 
 
 def all_digits(folder: Path) -> Path:
-    """A recording of all words, one after the other."""
+    """Join the recordings of all words."""
     path = folder / "digits.wav"
     pieces = [decode_wav(file.read_bytes()) for file in sorted(RECORDINGS.glob("*.wav"))]
     with wave.open(str(path), "wb") as file:
@@ -74,13 +74,13 @@ def all_digits(folder: Path) -> Path:
 
 
 def undisturbed(url: str, recording: Path) -> list[Any]:
-    """The content of the reply to each chunk while nothing is broken."""
+    """Return the content of the reply to each chunk while nothing is broken."""
     with StreamingClient(url, repeats=0) as client:
         return [content(reply) for reply in client.stream_file(recording, CHUNK_S)]
 
 
 def check_words(url: str) -> None:
-    """The network was not trained on this voice, so it may miss one word."""
+    """Check that the words are heard. The network was not trained on this voice, so it may miss one."""
     recognised = 0
     recordings = sorted(RECORDINGS.glob("*.wav"))
     with StreamingClient(url, repeats=0) as client:
@@ -108,7 +108,7 @@ def send_silence(
 
 
 def check_affinity(url: str) -> None:
-    """The proxy sends a session's chunks to one replica, so that no replica loads a session from the store."""
+    """Check that a session's chunks go to one replica, so that no replica loads a session from the store."""
     loaded = 'hetsyn_sessions_total{event="loaded"}'
     applied = 'hetsyn_chunks_total{outcome="applied"}'
     before = {replica: (counted(replica, loaded), counted(replica, applied)) for replica in replicas().values()}
@@ -149,7 +149,7 @@ def check_shared_state(recording: Path, expected: list[Any]) -> None:
 
 
 def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None:
-    """The replica with most sessions is killed and started again."""
+    """Kill the replica with most sessions, and start it again."""
     urls = replicas()
 
     def sessions_held() -> dict[str, float]:
@@ -181,7 +181,7 @@ def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None
 
 
 def check_rolling_restart(url: str, recording: Path, expected: list[Any]) -> None:
-    """``docker/roll`` replaces all replicas."""
+    """Replace all replicas by ``docker/roll``."""
     before = set(replicas())
     with StreamingThreads(url, recording, expected, repeats=3) as streams:
         streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
@@ -195,7 +195,7 @@ def check_rolling_restart(url: str, recording: Path, expected: list[Any]) -> Non
 
 
 def check_hung_replica(url: str) -> None:
-    """Another replica answers its numbered chunks; unnumbered chunks are not repeated, and count at most once."""
+    """Check that another replica answers a hung one's numbered chunks. Unnumbered chunks count at most once."""
     hung, hung_url = next(iter(replicas().items()))
     opened = 'hetsyn_sessions_total{event="opened"}'
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:

@@ -40,7 +40,7 @@ TIMEOUT_S = 1.0
 
 
 def answers(url: str, parts: list[bytes]) -> bytes:
-    """All that comes back on one connection."""
+    """Read all that comes back on one connection."""
     address = urlsplit(url)
     with socket.create_connection((str(address.hostname), address.port or 80), TIMEOUT_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -56,7 +56,7 @@ def answers(url: str, parts: list[bytes]) -> bytes:
 
 
 def check_bodies(url: str) -> None:
-    """No body is taken for a request."""
+    """Check that no body is taken for a request."""
     count = 0
     for line, offer, is_chunked, cut in itertools.product(LINES, OFFERS, (False, True), (None, 0, 20)):
         framing, body = f"Content-Length: {len(SMUGGLED)}", SMUGGLED
@@ -76,7 +76,7 @@ def check_bodies(url: str) -> None:
 
 
 def check_streams(url: str) -> None:
-    """What follows the handshake of a stream is no request: neither a body, nor what comes once it is open."""
+    """Check that nothing after the handshake of a stream is taken for a request."""
     bodies = {
         "": SMUGGLED,
         f"Content-Length: {len(SMUGGLED)}\r\n": SMUGGLED,
@@ -95,7 +95,7 @@ def check_streams(url: str) -> None:
 
 
 def check_metrics(url: str) -> None:
-    """The counters of one replica cannot be read through the proxy."""
+    """Check that the counters of one replica cannot be read through the proxy."""
     for path in METRICS:
         request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         received = answers(url, [request.encode()])
@@ -105,7 +105,7 @@ def check_metrics(url: str) -> None:
 
 
 def check_http2(url: str) -> None:
-    """One connection is one request at a time."""
+    """Check that a connection carries one request at a time."""
     received = answers(url, [HTTP2])
     if not received.startswith(b"HTTP/1.1 400 "):
         raise CheckFailed(f"HTTP/2 got {received[:200]!r}")

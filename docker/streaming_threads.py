@@ -129,5 +129,5 @@ class StreamingThreads:
 
 
 def content(reply: Reply) -> dict[str, Any]:
-    """A reply without the session's id."""
+    """Return a reply without the session's id."""
     return {name: value for name, value in reply.items() if name != "session"}

@@ -1,10 +1,9 @@
 """Networks whose spikes have delays, after three papers: ``python -m examples.delays [dcls|delrec|stsc] [FOLDER]``.
 
-Delays are settings of HetSyn's own networks, so each is trained and exported as they are.
-
-"Like": range of the delays, time constants, thresholds and resets are the papers'. Other than there, nothing is
-normalised between the layers, a spike needs a potential above the threshold (theirs: at or above), the surrogate is
-Gaussian (theirs: ATan), and first delays are drawn over the whole range. Nothing is said of their accuracy.
+Delays are settings of HetSyn's own networks, so each is trained and exported as they are. The delays' range, the time
+constants, thresholds and resets are the papers'. Four things differ: nothing is normalised between the layers, a spike
+needs a potential above the threshold (theirs: at or above), the surrogate is Gaussian (theirs: ATan), and first delays
+are drawn over the whole range. The papers' accuracy was not tried.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from hetsyn_model import Network, NetworkSpec, NeuronSpec, PathSpec
 
 
 def _leaky(tau_steps: float, threshold: float = 1.0) -> NeuronSpec:
-    """A leaky integrator that keeps 1 - 1 / tau of its potential a step, and that a spike empties."""
+    """Describe a leaky integrator: it keeps 1 - 1 / tau of its potential a step, and a spike empties it."""
     kept = 1.0 - 1.0 / tau_steps
     return NeuronSpec(
         potential="membrane",
@@ -32,16 +31,11 @@ def _leaky(tau_steps: float, threshold: float = 1.0) -> NeuronSpec:
 
 
 def dcls_like(channels: int, hidden: tuple[int, ...], outputs: int, *, taps: int = 1) -> NetworkSpec:
-    """Delays of 0 to 240 ms before every layer, no recurrence, next to no other memory (arXiv 2306.17670, SHD).
+    """Describe DCLS's network (arXiv 2306.17670, SHD): delays of 0 to 240 ms before every layer, and no recurrence.
 
     The paper learns a delay for each synapse; here a unit has ``taps`` delays, each with weights of its own. The paper
-    lets 12 silent steps come after each layer's input, which its decision counts.
-
-    Args:
-        channels: of the input; the paper's 140, of which more than one spike a step counts once here.
-        hidden: neurons of each hidden layer; the paper's (256, 256).
-        outputs: classes.
-        taps: delays a unit.
+    adds 12 silent steps after each layer's input, and its decision counts them. It has 140 channels, where several
+    spikes of a step count (here once), and hidden layers of 256 and 256 neurons.
     """
     return NetworkSpec(
         channels,
@@ -56,12 +50,9 @@ def dcls_like(channels: int, hidden: tuple[int, ...], outputs: int, *, taps: int
 
 
 def delrec_like(channels: int, hidden: tuple[int, ...], outputs: int) -> NetworkSpec:
-    """One delay a neuron of up to 0.48 s on its way back to its layer (arXiv 2509.24852, SHD).
+    """Describe DelRec's network (arXiv 2509.24852, SHD): a neuron's spikes reach its layer after up to 0.48 s.
 
-    Args:
-        channels: of the input.
-        hidden: neurons of each hidden layer; the paper's (256, 256), of which only the second is recurrent.
-        outputs: classes.
+    The paper has hidden layers of 256 and 256 neurons, and only the second is recurrent.
     """
     return NetworkSpec(
         channels, hidden, outputs, dropout=0.4, step_s=0.01, neuron=_leaky(1.05), recurrent_path=PathSpec(48)
@@ -69,16 +60,11 @@ def delrec_like(channels: int, hidden: tuple[int, ...], outputs: int) -> Network
 
 
 def filtered_input(channels: int, hidden: tuple[int, ...], outputs: int) -> NetworkSpec:
-    """Five fixed taps of each unit, of this step and the four before: a causal filter (arXiv 2210.05241, STSC).
+    """Describe STSC's filter (arXiv 2210.05241), made causal: each unit has taps of this step and of the four before.
 
     The paper's filter looks two steps ahead and has one coefficient a channel and tap; here each synapse has one. The
-    paper filters the input alone, this network the spikes into every layer. The paper's gate is left out, and its
-    outputs: 100, of which five vote for each class.
-
-    Args:
-        channels: of the input.
-        hidden: neurons of each hidden layer; the paper's (128, 128).
-        outputs: classes.
+    paper filters the input alone, this network the spikes into every layer. The paper's gate is left out, and so are
+    its 100 outputs, of which five vote for each class. Its hidden layers have 128 and 128 neurons.
     """
     path = PathSpec(4, 5, learn_delays=False, initial="even")
     return NetworkSpec(
@@ -90,10 +76,9 @@ NETWORKS = {"dcls": dcls_like, "delrec": delrec_like, "stsc": filtered_input}
 
 
 def train(network: Network, updates: int) -> float:
-    """Train on the bursts of ``examples/training.py``; spikes are spread over delays, ever less, then not at all.
+    """Train on the bursts of ``examples/training.py``. Returns the share of 256 new streams that get their class.
 
-    Returns:
-        The share of 256 new streams whose class is found.
+    Spikes are spread over delays, less and less, and at last not at all.
     """
     generator = torch.Generator().manual_seed(1)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)

@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def _ready(url: str, server: subprocess.Popen[bytes]) -> bool:
-    """Whether the server answers that it is ready, before it ends or the time is up."""
+    """Wait until the server answers that it is ready. False if it ends, or the time is up."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s and server.poll() is None:
         try:

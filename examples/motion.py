@@ -22,13 +22,12 @@ WINDOW_S = 3.0
 
 
 class Moment(NamedTuple):
-    """What is known at a moment of a recording.
+    """The exercise at a time of the recording.
 
     Attributes:
-        at_s: of the recording, in seconds.
-        recent: exercise of the window before; None at the beginning, before a step has counted.
-        so_far: exercise of everything before.
-        share: of its evidence, of everything.
+        recent: exercise of the last three seconds; None at the beginning, before a step has counted.
+        so_far: exercise of everything so far.
+        share: probability of ``so_far``.
     """
 
     at_s: float
@@ -51,10 +50,7 @@ def recognise(
     such sums: a window needs no session of its own.
 
     Args:
-        client: of the server.
         values: [steps, channels].
-        model: on the server.
-        chunk_s: length of a chunk.
         speed: times the speed of the recording; 0 for as fast as it goes.
     """
     described = client.describe(model)
@@ -80,7 +76,7 @@ def main() -> None:
     """Stream, and print a line for each change."""
     parser = argparse.ArgumentParser(prog="python -m examples.motion", description=main.__doc__)
     parser.add_argument("recording", nargs="?", type=Path, default=RECORDING, help="CSV; default: %(default)s")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server (default: %(default)s)")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server's URL (default: %(default)s)")
     parser.add_argument("--speed", type=float, default=10.0, help="times the watch's; 0: no waiting (default: 10)")
     chosen = parser.parse_args()
     try:

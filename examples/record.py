@@ -59,7 +59,7 @@ def write(folder: Path, samples: bytes, rate_hz: int) -> Path:
 def main() -> None:
     """Record until the input ends, there are enough words, or Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="for the recordings; it is made")
+    parser.add_argument("folder", type=Path, help="folder for the recordings; it is made")
     parser.add_argument("--rate", type=int, default=16_000, help="samples a second (default: %(default)s)")
     parser.add_argument("--count", type=int, default=0, help="stop after so many words (default: never)")
     parser.add_argument("--url", default=os.environ.get("HETSYN_URL", "http://127.0.0.1:8000"))

@@ -26,15 +26,10 @@ NOISE = 20.0  # standard deviation, of 32,768
 
 
 def takes(word: NDArray[np.float32], count: int, rng: np.random.Generator) -> Iterator[NDArray[np.int16]]:
-    """A word, spoken slower or faster, higher or lower, louder or softer, with pauses in a quiet room.
-
-    Args:
-        word: samples from -1 to 1.
-        count: how often.
-        rng: of what differs.
+    """Vary a word's speed, pitch and loudness, and put pauses of a quiet room around it.
 
     Yields:
-        A pause and the word; at last a pause.
+        A pause and the word, ``count`` times, and a last pause.
     """
     for _ in range(count):
         spoken = soxr.resample(word, RATE_HZ, RATE_HZ * rng.uniform(0.87, 1.15))
@@ -57,7 +52,7 @@ def main() -> None:
     parser.add_argument("word", choices=sorted(path.stem for path in RECORDINGS.glob("*.wav")))
     parser.add_argument("--takes", type=int, default=25, help="how often (default: %(default)s)")
     parser.add_argument("--speed", type=float, default=4.0, help="times the speed of speech (default: %(default)g)")
-    parser.add_argument("--seed", type=int, default=0, help="of what differs (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the variation (default: %(default)s)")
     chosen = parser.parse_args()
     word, rate_hz = soundfile.read(RECORDINGS / f"{chosen.word}.wav", dtype="float32")
     assert rate_hz == RATE_HZ

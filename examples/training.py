@@ -32,7 +32,7 @@ def draw(streams: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def rollout(cell: Cell, x: Tensor) -> Tensor:
-    """The outputs [streams, steps, outputs] of whole streams."""
+    """Compute the outputs [streams, steps, outputs] of whole streams."""
     state = _repeated(cell.initial_state(), len(x))
     outputs = []
     for row in x.unbind(1):
@@ -50,7 +50,7 @@ def _repeated(state: Any, streams: int) -> Any:
 
 
 def spike(excess: Tensor, slope: float = 4.0) -> Tensor:
-    """1 above the threshold and 0 below; its gradient is that of a logistic function."""
+    """Return 1 above the threshold and 0 below. The gradient is that of a logistic function."""
     soft = torch.sigmoid(slope * excess)
     return (excess >= 0).float() + (soft - soft.detach())
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 
 def read_ts(path: Path) -> dict[str, Any]:
-    """The arrays of a ``.npz`` file for ``hetsyn train``.
+    """Read a file as the arrays of a ``.npz`` file for ``hetsyn train``.
 
     Raises:
         ValueError: a line is not an example with a class; the message says which and why.

@@ -281,11 +281,7 @@ def _run(cell: Step) -> RunStep:
 
 
 class StepScript(nn.Module):
-    """The step and its decision.
-
-    Args:
-        module: the cell's own, or the exported one.
-    """
+    """One step of a cell, with its decision, for TorchScript. ``module`` is the cell's own, or the exported one."""
 
     def __init__(self, cell: Step, module: nn.Module, graph: StepGraph, decision: DecisionSpec) -> None:
         super().__init__()

@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models", default=MODELS, metavar="FOLDER|REVISION", help="whose models both serve (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=_count, default=5, help="processes of each checkout that measure CPU times")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of each measurement")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--plot", type=Path, help="where a PNG of the CPU times goes")
     only.add_argument("--starts", type=_count, metavar="N", help="measure one load in N new processes: do they agree?")

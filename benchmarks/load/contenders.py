@@ -138,7 +138,7 @@ class Contender:
 
     @contextmanager
     def serve(self, log: Path) -> Iterator[tuple[ServerProcess, StreamTarget]]:
-        """The server runs within this context, and has answered a chunk.
+        """Run the server within this context, which begins when it has answered a chunk.
 
         Raises:
             ServerError: it did not start.
@@ -151,13 +151,13 @@ class Contender:
 
 
 def ours(form: FormName = "bank", models: Path = MODELS) -> Contender:
-    """``hetsyn serve`` with the SHD-size model of a folder, which has that form."""
+    """Describe ``hetsyn serve`` with the SHD-size model of a folder, which has that form."""
     command = (*HERE, "hetsyn", "serve", "--models", str(models), "--port", "{port}", "--log-level", "warning")
     return Contender(f"ours-{form}", f"hetsyn serve, {form}", form, ours_target, command)
 
 
 def ours_target(address: Address) -> OurTarget:
-    """The SHD-size model on ``hetsyn serve``."""
+    """Describe the SHD-size model on ``hetsyn serve`` as a target."""
     return OurTarget(address, MEDIA_TYPE, MODEL.parent.name, MODEL.name)
 
 
@@ -173,7 +173,7 @@ def dict_server(step_graph: Path) -> Contender:
 
 
 def peers(python: Path, step_graph: Path, folder: Path) -> list[Contender]:
-    """The peers.
+    """List the peers.
 
     Args:
         python: of an environment that has them.
@@ -197,14 +197,14 @@ def peers(python: Path, step_graph: Path, folder: Path) -> list[Contender]:
 
 
 def shd_load() -> Load:
-    """The chunks that all servers get: random spikes, as packed events."""
+    """Make the chunks that all servers get: random spikes, as packed events."""
     manifest = Artifact.open(MODEL).manifest
     model = Served(manifest.name, manifest.input.channels, manifest.input.step_s, None)
     return random_spikes(model, STEPS * manifest.input.step_s, DENSITY)
 
 
 def serve_speech(load: Load, *options: str) -> AbstractContextManager[tuple[ServerProcess, HetsynTarget]]:
-    """``hetsyn serve`` with more options, and the interface of its speech model; errors as ``serve``."""
+    """Start ``hetsyn serve`` with more options. Returns the interface of its speech model; errors as ``serve``."""
     return serve(lambda address: speech_target(address, load), load.chunks[0], *options)
 
 
@@ -212,7 +212,7 @@ def serve_speech(load: Load, *options: str) -> AbstractContextManager[tuple[Serv
 def serve(
     target_at: Callable[[Address], HetsynTarget], chunk: bytes, *options: str
 ) -> Iterator[tuple[ServerProcess, HetsynTarget]]:
-    """``hetsyn serve`` with more options, and its interface.
+    """Start ``hetsyn serve`` with more options. Returns its interface.
 
     Args:
         target_at: makes the interface.
@@ -233,11 +233,11 @@ def serve(
 
 
 def speech_target(address: Address, load: Load, models: Path = MODELS) -> HetsynTarget:
-    """The newest speech model of a folder on ``hetsyn serve``."""
+    """Describe the newest speech model of a folder on ``hetsyn serve`` as a target."""
     manifest = newest_artifact(models / SPEECH).manifest
     return HetsynTarget(address, load.content_type, manifest.name, manifest.version)
 
 
 def newest_speech() -> Artifact:
-    """The shipped speech model."""
+    """Find the newest version of the speech model."""
     return newest_artifact(MODELS / SPEECH)

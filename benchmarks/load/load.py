@@ -78,7 +78,7 @@ def typical(rounds: Sequence[Figures]) -> Figures:
 def closed_loop(
     target: Target, server: ServerProcess, load: Load, concurrency: int, settings: RunSettings, patience_s: float = 0.0
 ) -> Figures:
-    """``concurrency`` sessions at a time, each sending its next chunk when the last is answered.
+    """Run ``concurrency`` sessions at a time. Each sends its next chunk when the last is answered.
 
     Args:
         target: the server's interface.
@@ -111,7 +111,7 @@ def closed_loop(
 def real_time_streams(
     target: Target, server: ServerProcess, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings
 ) -> RampResult:
-    """The search for the largest number of real-time streams that holds the goal."""
+    """Search for the largest number of real-time streams that holds the goal."""
     return run_loop(saturate(lambda: RequestWay(target), server.pids, load, goal, settings, ramp))
 
 
@@ -121,7 +121,7 @@ def _check(measured: Measurement) -> None:
 
 
 def exchange(address: Address, request: bytes) -> bytes:
-    """The body of the reply to one request, on a connection of its own.
+    """Send one request on a connection of its own. Returns the body of the reply.
 
     Raises:
         LoadError: no reply, or a status other than 2xx.
@@ -140,7 +140,7 @@ def exchange(address: Address, request: bytes) -> bytes:
 
 
 def missing_answer(target: Target, chunk: bytes) -> Callable[[], str | None]:
-    """For ``ServerProcess``: a function that sends a chunk, and returns the error until the server answers it."""
+    """Make the probe of a ``ServerProcess``: it sends a chunk, and returns the error until the server answers."""
 
     def missing() -> str | None:
         try:

@@ -42,7 +42,7 @@ class Chunk:
 
 
 def unpack(body: bytes) -> Chunk:
-    """A chunk from packed events, ``application/vnd.hetsyn.events``: the same bytes for every server."""
+    """Unpack a chunk of events, ``application/vnd.hetsyn.events``. Every server gets the same bytes."""
     magic, steps, count = HEADER.unpack_from(body)
     if magic != b"HSE1" or len(body) != HEADER.size + 4 * count:
         raise ValueError("not packed events")

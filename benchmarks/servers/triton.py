@@ -50,7 +50,7 @@ INPUTS = {
 
 
 def write_repository(folder: Path, name: str, form: str, graph: Path, sequences: int, tensor: str) -> None:
-    """A model repository with one model."""
+    """Write a model repository with one model."""
     version = folder / name / "1"
     version.mkdir(parents=True)
     instances = os.cpu_count() or 1
@@ -63,7 +63,7 @@ def write_repository(folder: Path, name: str, form: str, graph: Path, sequences:
 
 
 def write_backends(folder: Path, package: Path) -> None:
-    """The wheel's backends, with the stub of this Python where the backend looks for it."""
+    """Copy the wheel's backends, and put the stub of this Python where the backend looks for it."""
     shutil.copytree(package / "tritonserver/backends", folder)
     stub = package / f"tritonserver/python_backend_stubs/{sys.version_info.major}.{sys.version_info.minor}"
     shutil.copy(stub / "triton_python_backend_stub", folder / "python")
@@ -73,11 +73,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--form", choices=("exact", "bank"), required=True)
-    parser.add_argument("--graph", type=Path, required=True, help="of this form: the exact step, or our bank graph")
-    parser.add_argument("--name", help="of the model; by default its form")
+    parser.add_argument("--graph", type=Path, required=True, help="graph of this form: the exact step, or our bank graph")
+    parser.add_argument("--name", help="name of the model (default: its form)")
     parser.add_argument("--input", choices=INPUTS, default="chunk", help="packed events, or a tensor of spikes")
-    parser.add_argument("--grpc-port", type=int, help="by default there is none")
-    parser.add_argument("--sequences", type=int, default=16, help="that are open at a time")
+    parser.add_argument("--grpc-port", type=int, help="port of gRPC (default: none)")
+    parser.add_argument("--sequences", type=int, default=16, help="sequences that are open at a time")
     parser.add_argument("--folder", type=Path, required=True, help="where the model repository is written")
     arguments = parser.parse_args()
 

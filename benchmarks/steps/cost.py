@@ -54,13 +54,13 @@ class Cost:
     operations: float
 
     def limit_microseconds(self, machine: dict[str, float]) -> float:
-        """The least time of a stream and step on a machine with this bandwidth and peak."""
+        """Compute the least time of a stream and step on a machine with this bandwidth and peak."""
         moving_s = self.moved_bytes / machine["bandwidth_bytes_per_s"]
         return 1e6 * max(moving_s, self.operations / machine["peak_flop_per_s"])
 
 
 def costs(workload: CostWorkload, rates: dict[str, float]) -> dict[str, Cost]:
-    """The cost of each implementation.
+    """Compute the cost of each implementation.
 
     Args:
         workload: gives the density of the input.

@@ -57,7 +57,7 @@ class EagerLoop:
 
     @torch.no_grad()
     def run(self, spikes: Tensor, state: State, first_step: int, *, in_place: bool = False) -> tuple[State, Tensor]:
-        """A chunk [batch, steps, channels]; the state after it and the readout [batch, steps, outputs].
+        """Run a chunk [batch, steps, channels]. Returns the state after it and the readout [batch, steps, outputs].
 
         Args:
             in_place: overwrite the currents of ``state``, for speed.

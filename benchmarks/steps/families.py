@@ -108,7 +108,7 @@ def ratios(results: dict[str, Any]) -> dict[tuple[str, str], list[float]]:
 
 
 def _call(network: Network, form: Form, batch: int, steps: int) -> Callable[[], None]:
-    """Advances `batch` streams by a chunk of `steps`."""
+    """Make a function that advances ``batch`` streams by a chunk of ``steps``."""
     compiled = network.compile(form)
     row = {name: values[0] for name, values in initial_row(compiled.layout, 1).items()}
     return _caller(network_graph(compiled), row, batch, steps)

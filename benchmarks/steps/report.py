@@ -29,7 +29,7 @@ def ratios(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def speed_of_the_other_build(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The other build's speed over the installed one's, at each batch and chunk length, and the geometric mean."""
+    """Divide the other build's speed by the installed one's, at each batch and chunk length, and average."""
     taken = {(*_key(cell), cell["implementation"]): cell["microseconds"] for cell in cells}
     shares = {key[:3]: value / taken[(*key[:3], BANK_OTHER)] for key, value in taken.items() if key[3] == BANK}
     found = {f"{load}; batch {batch}, {steps} steps": round(share, 3) for (load, batch, steps), share in shares.items()}

@@ -27,12 +27,12 @@ from service.contract.artifact import Artifact
 
 
 def write_step_graph(artifact: Path, out: Path) -> None:
-    """The step graph of the checkpoint in an artifact folder."""
+    """Write the step graph of the checkpoint in an artifact folder."""
     out.write_bytes(step_graph(Checkpoint.load(artifact / CHECKPOINT).network))
 
 
 def step_graph(network: Network) -> bytes:
-    """The step graph of a network.
+    """Make the step graph of a network.
 
     Raises:
         ValueError: a network of another kind than the paper's for SHD: one decay a synapse, no bias, a sum of softmax.
@@ -76,7 +76,7 @@ def step_graph(network: Network) -> bytes:
 
 
 def _currents(graph: GraphBuilder, layer: LayerWeights, x: str, before: dict[str, str], after: dict[str, str]) -> str:
-    """The layer's currents of this step into ``after``; their sum a neuron, [batch, neurons]."""
+    """Add the layer's currents of this step to ``after``. Returns their sum a neuron, [batch, neurons]."""
     synapses = layer.synapses
     assert isinstance(synapses, ExactWeights)
     paths = [(f"{layer.name}.input_current", x, synapses.input)]

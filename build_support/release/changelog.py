@@ -12,7 +12,7 @@ _HEADING = re.compile(r"^## \[([^\]]+)\](?: - (\d{4}-\d{2}-\d{2}))?[ \t]*$", re.
 
 
 def version_of(pyproject: str) -> str:
-    """The version that pyproject.toml states."""
+    """Read the version from pyproject.toml."""
     return str(tomllib.loads(pyproject)["project"]["version"])
 
 

@@ -18,7 +18,7 @@ _SMOKE = Path(__file__).with_name("smoke.py")
 
 
 def choose(wanted: str) -> tuple[list[str], str]:
-    """The images to build, and why there are none.
+    """Choose the images to build; if there are none, also say why.
 
     Args:
         wanted: ``auto`` for all where a Docker engine answers, ``none``, or names with commas.
@@ -80,7 +80,7 @@ def try_image(name: str, version: str) -> str:
 
 
 def size_bytes(name: str) -> int:
-    """What an image takes on the disk."""
+    """Measure what an image takes on the disk."""
     shown = run(["docker", "image", "inspect", "--format", "{{.Size}}", name], f"{name} is gone", variables=os.environ)
     return int(shown)
 

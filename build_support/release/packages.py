@@ -131,7 +131,7 @@ def try_environment(python: Path, version: str, operators: str = "require") -> s
 
 
 def fits_here(wheel: Path) -> bool:
-    """Whether this machine can run a wheel's libraries."""
+    """Return whether this machine can run a wheel's libraries."""
     return sys.platform == "linux" and wheel.stem.endswith("_" + platform.machine())
 
 

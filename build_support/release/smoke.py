@@ -85,7 +85,7 @@ def service_folder() -> Path:
 
 
 def try_server(url: str, server: subprocess.Popen[bytes], artifact: Path, recording: Path) -> str | None:
-    """What is wrong with a server that starts; None if nothing is."""
+    """Say what is wrong with a server that starts; None if nothing is."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     with httpx.Client(trust_env=False) as http:
         while not _is_ready(http, url):

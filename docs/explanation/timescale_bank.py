@@ -29,7 +29,7 @@ def blaschke(r: Array, decays: Array) -> Array:
 
 
 def coefficients(r: Array, decays: Array) -> Array:
-    """[synapse, k]: the least-squares coefficients of each kernel, without solving anything."""
+    """Compute the least-squares coefficients of each kernel, [synapse, k], without solving anything."""
     apart = decays[:, None] - decays + np.eye(len(decays))
     factors = (1 - decays[:, None] * decays) / apart
     np.fill_diagonal(factors, 1 - decays**2)
@@ -39,7 +39,7 @@ def coefficients(r: Array, decays: Array) -> Array:
 
 
 def run(spikes: Array, decays: Array, into: Array) -> Array:
-    """The summed current of a neuron at each step; its state is one current a decay. ``into`` is [synapse, decay]."""
+    """Compute a neuron's summed current at each step. Its state is a current a decay; ``into`` is [synapse, decay]."""
     current, sums = np.zeros(len(decays)), []
     for x in spikes:
         current = decays * current + x @ into

@@ -35,10 +35,6 @@ def dynap_se(
     """Make an untrained network.
 
     Args:
-        channels: of the input.
-        hidden: neurons of each hidden layer.
-        outputs: of the readout.
-        step_s: duration of a step.
         factor: strength of the inhibitory synapse relative to the excitatory one.
         spread: share by which initial time constants differ either way, as those of the chip's circuits do.
     """

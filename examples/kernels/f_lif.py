@@ -37,14 +37,11 @@ def f_lif(
     """Make an untrained network.
 
     Args:
-        channels: of the input.
-        hidden: neurons of each hidden layer.
-        outputs: of the readout.
-        order: p, of the derivative; the paper searches one for each data set, 0.1 to 0.9.
-        tau: in units of the solver's time.
-        step: of the solver in these units, h. The rate is ``h^p / tau``.
-        learned: whether training changes order and rate.
-        recurrent: whether the neurons of a hidden layer hear each other; if not, each hears itself alone.
+        order: order p of the derivative; the paper searches one for each data set, 0.1 to 0.9.
+        tau: time constant in units of the solver's time.
+        step: the solver's step h in these units. The rate is ``h^p / tau``.
+        learned: training changes order and rate.
+        recurrent: the neurons of a hidden layer hear each other; if not, each hears itself alone.
     """
     decay = 1.0 / (1.0 + step**order / tau)  # of the kernel at order 1
     layers: list[Layer] = []

@@ -34,15 +34,11 @@ LEAST_NORM = 1e-12  # squared, relative to r^n: a pair that cancels to the last 
 
 
 def kernels_error(bank: Bank, decay: Tensor, shape: Shape) -> float:
-    """Relative L2 error of the worst kernel in a bank's basis: over all steps, or over a fractional kernel's window.
+    """Compute the relative L2 error of the worst kernel in a bank's basis.
 
-    Of more than MOST_JUDGED fractional kernels some hundred that lie at the edges of small cells of order and decay are
-    judged. They stand for the others, whose error changes little within a cell.
-
-    Args:
-        bank: of the layer.
-        decay: r, [count].
-        shape: what the kernels have beside it.
+    The error is over all steps; that of a fractional kernel is over its window. Of more than MOST_JUDGED fractional
+    kernels, about a hundred are judged: those at the edges of small cells of order and decay. They stand for the
+    others, because the error changes little within a cell. ``decay`` is r, [count].
     """
     if isinstance(shape, Pair):
         return _pairs_error(bank, decay, shape)
@@ -57,7 +53,7 @@ def kernels_error(bank: Bank, decay: Tensor, shape: Shape) -> float:
 
 
 def _judged(decay: Tensor, shape: Fractional) -> tuple[Tensor, Fractional]:
-    """All kernels of a small layer, or those that stand for them."""
+    """Choose the kernels to judge by: all of a small layer, else some that stand for them."""
     if decay.numel() > MOST_JUDGED:
         return _representatives(decay, shape, JUDGED)
     r, order = (part.detach().double().flatten().cpu() for part in torch.broadcast_tensors(decay, shape.order))
@@ -65,7 +61,7 @@ def _judged(decay: Tensor, shape: Fractional) -> tuple[Tensor, Fractional]:
 
 
 def _hardest(bank: Bank, decay: Tensor, shape: Fractional) -> tuple[Tensor, Fractional]:
-    """The kernels that are off the most at a few steps of the window, [at most HARDEST]."""
+    """Choose the kernels with the largest errors at a few steps of the window, [at most HARDEST]."""
     if decay.numel() <= HARDEST:
         return decay, shape
     ends = torch.logspace(0.0, math.log10(shape.window_steps), QUICK_STEPS, dtype=torch.float64).round().unique()
@@ -80,7 +76,7 @@ def _hardest(bank: Bank, decay: Tensor, shape: Fractional) -> tuple[Tensor, Frac
 
 
 def _windowed(of: Mixture, steps: int) -> Tensor:
-    """[...]: sum of the squared kernels over the first steps."""
+    """Sum the squared kernels over the first steps, [...]."""
     logs = torch.log(of.decays)
     total = logs.unsqueeze(-1) + logs.unsqueeze(-2)
     small = total > -1e-14  # two decays of 1 to the last digit
@@ -89,16 +85,10 @@ def _windowed(of: Mixture, steps: int) -> Tensor:
 
 
 def step_error(bank: Bank, decay: Tensor, shape: Shape, steps: int) -> float:
-    """Largest relative error of the response to a constant input, at any of the first steps.
+    """Compute the largest relative error of the response to a constant input, at any of the first ``steps`` steps.
 
-    The error of a kernel says nothing of a constant input, in which the tail of a fractional kernel counts: the bank
-    levels off where the kernel creeps on.
-
-    Args:
-        bank: of the layer.
-        decay: r, [count].
-        shape: what the kernels have beside it.
-        steps: after the input begins.
+    :func:`kernels_error` does not bound it: with a constant input, the tail of a fractional kernel counts, and the bank
+    levels off where the kernel creeps on. ``decay`` is r, [count].
     """
     if isinstance(shape, Fractional):
         decay, shape = _judged(decay, shape)
@@ -111,7 +101,7 @@ def step_error(bank: Bank, decay: Tensor, shape: Shape, steps: int) -> float:
 
 
 def _sums(of: Mixture, steps: Tensor) -> Tensor:
-    """[..., n]: sums of the kernels over so many steps."""
+    """Sum the kernels over these numbers of steps, [..., n]."""
     logs = torch.log(of.decays).unsqueeze(-2).clamp_max(-1e-15)
     grown = torch.expm1(steps.unsqueeze(-1) * logs) / torch.expm1(logs)
     return (of.masses.unsqueeze(-2) * grown).sum(-1)
@@ -173,7 +163,7 @@ def fit_kernels(decay: Tensor, shape: Shape, *, size: int | None = None, error_b
 
 
 def _smallest(fit: Callable[[int], Bank], decay: Tensor, shape: Shape, bound: float, first: int, largest: int) -> Bank:
-    """The smallest bank within a bound, from about the right size on.
+    """Find the smallest bank within a bound, from about the right size on.
 
     Raises:
         BankError: there is none up to LARGEST_BANK.
@@ -192,7 +182,7 @@ def _smallest(fit: Callable[[int], Bank], decay: Tensor, shape: Shape, bound: fl
 
 
 def _representatives(decay: Tensor, shape: Fractional, cells: int) -> tuple[Tensor, Fractional]:
-    """Of many fractional kernels those at the corners of each cell of order and logit(r), [fewer]."""
+    """Choose those of many fractional kernels at the corners of each cell of order and logit(r), [fewer]."""
     r, order = decay.detach().double().flatten().cpu(), shape.order.detach().double().flatten().cpu()
     logit = torch.logit(r)
     cell = sum(
@@ -218,7 +208,7 @@ def _fractional_bank(decay: Tensor, shape: Fractional, size: int) -> Bank:
 
 @lru_cache(maxsize=64)
 def _searched(decays: tuple[float, ...], orders: tuple[float, ...], window_steps: int, size: int) -> Bank:
-    """The grid whose worst error at these kernels is about the smallest, by L-BFGS on a power mean of the errors."""
+    """Search for the grid with the smallest worst error at these kernels, by L-BFGS on a power mean of the errors."""
     shape = Fractional(torch.tensor(orders, dtype=torch.float64), "first", window_steps)
     of = mixture(torch.tensor(decays, dtype=torch.float64), shape, FIT_NODES)
     slowest = -math.log(4.0 * window_steps)

@@ -85,35 +85,34 @@ class Mixture:
     masses: Tensor
 
     def response(self, steps: Tensor) -> Tensor:
-        """[..., n]: the kernels at so many steps after a spike."""
+        """Compute the kernels at these numbers of steps after a spike, [..., n]."""
         powers = self.decays.unsqueeze(-2) ** steps.to(self.decays.dtype).unsqueeze(-1)
         return (self.masses.unsqueeze(-2) * powers).sum(-1)
 
     def squared_norm(self) -> Tensor:
-        """[...]: sum of the squared kernels over all steps."""
+        """Sum the squared kernels over all steps, [...]."""
         gram = 1.0 / (1.0 - self.decays.unsqueeze(-1) * self.decays.unsqueeze(-2))
         return (self.masses.unsqueeze(-1) * gram * self.masses.unsqueeze(-2)).sum((-1, -2))
 
 
 def map_parts(shape: Shape, change: Callable[[Tensor], Tensor]) -> Shape:
-    """A shape with another tensor for each of its own."""
+    """Return a shape with another tensor for each of its own."""
     if isinstance(shape, Pair):
         return Pair(change(shape.fast), change(shape.factor))
     return replace(shape, order=change(shape.order))
 
 
 def parts(shape: Shape) -> tuple[Tensor, ...]:
-    """The tensors of a shape."""
+    """List the tensors of a shape."""
     return (shape.fast, shape.factor) if isinstance(shape, Pair) else (shape.order,)
 
 
 def mixture(decay: Tensor, shape: Shape, nodes: int = NODES) -> Mixture:
-    """Kernels as sums over decays, float64, differentiable in all values.
+    """Write kernels as sums over decays, float64, differentiable in all values.
 
     Args:
         decay: r a step, any shape.
-        shape: what the kernels have beside it.
-        nodes: of the integral of a fractional kernel.
+        nodes: points at which the integral of a fractional kernel is sampled.
     """
     r = decay.double()
     if isinstance(shape, Pair):
@@ -173,7 +172,7 @@ def _summed(bank: Bank, of: Mixture) -> Tensor:
 
 
 def _interpolated(bank: Bank, r: Tensor, shape: Fractional) -> Tensor:
-    """As :func:`coefficients`, for many kernels: Chebyshev interpolation over the range of their orders and decays."""
+    """Interpolate :func:`coefficients` for many kernels: Chebyshev, over the range of their orders and decays."""
     order = shape.order.double()
     axes = (_Axis.over(order, DEGREES[0]), _Axis.over(torch.logit(r), DEGREES[1]))
     orders, logits = torch.meshgrid(*(axis.nodes() for axis in axes), indexing="ij")
@@ -202,14 +201,14 @@ class _Axis:
         return self.middle + self.half * torch.cos(angle)
 
     def transform(self) -> Tensor:
-        """[degree, degree]: from values at the nodes to factors of the polynomials."""
+        """Make the matrix from values at the nodes to factors of the polynomials, [degree, degree]."""
         angle = (torch.arange(self.degree, dtype=torch.float64) + 0.5) * math.pi / self.degree
         rows = torch.cos(torch.arange(self.degree, dtype=torch.float64).unsqueeze(1) * angle) * 2.0 / self.degree
         rows[0] /= 2.0
         return rows
 
     def polynomials(self, values: Tensor) -> Tensor:
-        """[..., degree]."""
+        """Compute the polynomials at these points, [..., degree]."""
         x = (values - self.middle) / self.half if self.half else torch.zeros_like(values)
         found = [torch.ones_like(x), x]
         while len(found) < self.degree:

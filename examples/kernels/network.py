@@ -28,12 +28,12 @@ ACTIVE = 0.05  # share of the inputs that fire in a step, for which initial weig
 
 
 class Kernels(nn.Module):
-    """The kernels of a path, of which training may change every value.
+    """The kernels of a path. Training may change every value.
 
     Attributes:
         decay: r a step.
-        shaped: what the kernels have beside it: ``order``, or ``fast`` and ``factor``.
-        unit: of fractional kernels.
+        shaped: the kernels' other values: ``order``, or ``fast`` and ``factor``.
+        unit: what is 1 of a fractional kernel.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Layer(nn.Module):
     """One layer; ``neuron`` and ``own_reset`` say what its neurons are.
 
     Attributes:
-        w_in: [j, i], weights of the input.
-        w_rec: [j, j], of the layer's own spikes; None for the readout.
+        w_in: weights of the input, [j, i].
+        w_rec: weights of the layer's own spikes, [j, j]; None for the readout.
         of_input: kernels of the input.
-        of_own: of the layer's own spikes; the same object where they share theirs.
+        of_own: kernels of the layer's own spikes; they may be the same object.
     """
 
     def __init__(
@@ -130,12 +130,7 @@ class Running(NamedTuple):
 
 
 class KernelNetwork(nn.Module):
-    """Layers that learn; :meth:`served` is what is exported.
-
-    Args:
-        layers: in the order of a step.
-        ranges: of each value of a kernel, where training keeps it.
-    """
+    """Layers that learn; :meth:`served` makes the cell to export. ``ranges`` bounds each value of a kernel."""
 
     def __init__(self, layers: Sequence[Layer], ranges: Mapping[str, tuple[float, float]]) -> None:
         super().__init__()

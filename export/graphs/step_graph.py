@@ -126,11 +126,7 @@ def step_layout(step: StepGraph, decision: DecisionSpec) -> tuple[StateTensor, .
 
 
 def chunk_graph(step: StepGraph, decision: DecisionSpec, input_kind: InputKind) -> bytes:
-    """Make the graph of a chunk, as a serialised ONNX model.
-
-    Args:
-        input_kind: kind of the graph's input.
-    """
+    """Make the graph of a chunk, as a serialised ONNX model."""
     layout = step_layout(step, decision)
     words = sum(prod(tensor.shape) for tensor in layout[:-1])
     graph = GraphBuilder("chunk")

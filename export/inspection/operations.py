@@ -227,7 +227,7 @@ def _fanout(tensors: Mapping[str, NDArray[Any]], name: str, units: int) -> Fanou
 
 
 def all_connected(channels: int, sizes: Mapping[str, int], recurrent: bool, *, is_binary: bool = True) -> Work:
-    """Count the connections of a network with unknown weights: all float32, none 0, and no state."""
+    """Count a network's connections by its sizes, as if all weights were float32 and none 0. State is not counted."""
     fanouts = {}
     units = channels
     for name, neurons in sizes.items():

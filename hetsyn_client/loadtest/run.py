@@ -36,7 +36,7 @@ LATE_MS, BUSY_SHARE = 15.0, 0.85  # beyond these, the load generator measures it
 
 
 class Loop(NamedTuple):
-    """Streams. In an open loop, each sends a chunk whenever one is due; in a closed one, when the last is answered."""
+    """The streams of a run. In an open loop, a stream sends each chunk on time; in a closed one, after each answer."""
 
     streams: int
     is_open: bool

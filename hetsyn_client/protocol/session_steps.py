@@ -45,7 +45,7 @@ class SessionSteps:
         self._is_busy = False
 
     def send(self, body: Body, *, end: bool = False) -> Steps[Reply]:
-        """Send a chunk; a chunk that raised keeps its number.
+        """Send a chunk. If this raises, the next call sends a chunk with the same number.
 
         Raises:
             InputError: another chunk is under way.

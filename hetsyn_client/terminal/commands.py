@@ -31,7 +31,7 @@ def stream_files(
 ) -> None:
     """Stream recordings, spikes, values or standard input to a server, and show what it hears while it comes.
 
-    Several files are summed up, with the accuracy where files or their folders are named after labels.
+    After several files comes a summary. It has the accuracy if the files or their folders are named after labels.
     """
     if named := [file for file in choices.files if str(file).startswith(("http:/", "https:/"))]:
         raise typer.BadParameter(f"{named[0]} is a server: name it with --url")

@@ -53,7 +53,7 @@ def judge(name: str, runs: Path, folders: Folders, part: str) -> None:
 
 
 def _clips(recipe: Recipe, folders: Folders, part: str) -> dict[str, Sequence[Clip]]:
-    """The recordings that judge: people, and takes of FSDD that nobody trained on."""
+    """Read the recordings that judge: people, and takes of FSDD that nobody trained on."""
     division, words = Division.load(), recipe.vocabulary
     if part == "validate":
         people = of_people(folders.people, division, words, "validation")

@@ -66,7 +66,7 @@ class Clip(Recording):
 def clip(
     audio: Audio, label: int, speaker: str, take: int, source: Source, word: str, *, is_cut: bool = True
 ) -> Clip | None:
-    """A recording with its loud part; None for one that is all but silent.
+    """Describe a recording with its loud part; None for one that is all but silent.
 
     Args:
         audio: float32 [samples].
@@ -107,7 +107,7 @@ class Folders:
 
     @staticmethod
     def under(folder: Path) -> Folders:
-        """The folders of these names in one folder; links will do."""
+        """Return the folders of these names in one folder; links will do."""
         return Folders(*(folder / name for name in ("people", "studio", "voices", "others", "speech")))
 
 
@@ -279,13 +279,7 @@ class Draws:
 
 @dataclass
 class Pool:
-    """Recordings by word and source, for one run.
-
-    Attributes:
-        clips: of training.
-        draws: of an epoch.
-        vocabulary: of the model.
-    """
+    """The recordings of a run's training by word and source. ``draws`` says how many of each an epoch draws."""
 
     clips: Sequence[Clip]
     draws: Draws

@@ -55,12 +55,12 @@ HEADS: Final = ("best of ten", "named and right", "refused", "others named")
 
 
 def results(part: str) -> dict[str, Result]:
-    """The kept results of a part, by the name of the run."""
+    """Read the kept results of a part, by the name of the run."""
     return {path.stem: json.loads(path.read_text()) for path in sorted((RESULTS / part).glob("*.json"))}
 
 
 def by_group(found: Mapping[str, Result]) -> dict[str, list[Result]]:
-    """The results of all seeds of a run, by its name without the seed."""
+    """Group the results of all seeds of a run, by its name without the seed."""
     groups: dict[str, list[Result]] = defaultdict(list)
     for name, result in found.items():
         match = re.fullmatch(r"(?P<group>.+)-(?P<seed>\d+)", name)
@@ -69,7 +69,7 @@ def by_group(found: Mapping[str, Result]) -> dict[str, list[Result]]:
 
 
 def over_seeds(values: Sequence[float]) -> str:
-    """A mean in percent, with Student's 95% interval where there are three or more values."""
+    """Write a mean in percent, with Student's 95% interval where there are three or more values."""
     mean = 100 * fmean(values)
     if len(values) < 3 or len(set(values)) == 1:
         return f"{mean:.1f}"
@@ -80,7 +80,7 @@ def over_seeds(values: Sequence[float]) -> str:
 
 
 def counted(one: Mapping[str, Any]) -> str:
-    """A share in percent, with Wilson's 95% interval."""
+    """Write a share in percent, with Wilson's 95% interval."""
     low, high = wilson(one["right"], one["of"])
     return f"{100 * rate(one):.1f} ({100 * low:.1f} to {100 * high:.1f})"
 

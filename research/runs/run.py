@@ -1,4 +1,4 @@
-"""One run: the description of a network of one neuron model on one task with one seed, its task and its network."""
+"""Describes a run: one neuron model on one task with one seed. It makes the run's task and its network."""
 
 from __future__ import annotations
 

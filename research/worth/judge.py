@@ -76,10 +76,13 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Found:
-    """What a comparison found: the mean difference of the scores, its 95% interval, and p of what it points to.
+    """The result of a comparison: the mean difference of the scores, with its 95% interval.
 
-    ``figures`` are the mean numbers of its sides, ``special`` is "ceiling", "floor" or empty, and ``detectable`` is the
-    smallest difference that so many seeds find with 80% power.
+    Attributes:
+        figures: the mean of each side.
+        p: of the verdict that the difference points to: that the comparison holds, or that it does not.
+        special: "ceiling", "floor" or empty.
+        detectable: the smallest difference that this number of seeds finds with 80% power.
     """
 
     comparison: Comparison

@@ -160,9 +160,9 @@ class Batcher:
         return self._backlog.work
 
     def stop(self) -> None:
-        """Refuse the chunks that are not done, and all later ones. Running ones stop after the segment.
+        """Refuse the chunks that wait, and all later ones. Running chunks stop after their segment.
 
-        The callers of a segment that does not end wait for ``ABANDON_S``.
+        If a segment does not end, its chunks are refused after ``ABANDON_S``.
         """
         self._is_stopped = True
         waiting, self._waiting = self._waiting, []

@@ -28,7 +28,7 @@ def run_model(
 ) -> None:
     """Run a model on recordings, spikes, values or standard input, without a server.
 
-    Several files are summed up, with the accuracy where files or their folders are named after labels.
+    After several files comes a summary. It has the accuracy if the files or their folders are named after labels.
     """
     from hetsyn_client.terminal.streaming import stream_all
     from service.commands.in_process import InProcess

@@ -11,14 +11,14 @@
     72      4+4   resampler: rate and target rate, Hz
     80      8+8   resampler: samples received and emitted
     96      4*10  bytes of each section
-    136           sections: session id; model and version (by line); digest and reply (JSON) of the last
-                  chunk; state of the network (its row of float32, then its steps, int64) and of the encoder, tensor
-                  after tensor, both in the manifest's order; samples (float32) waiting in the resampler, for a step;
-                  utterances and recent input (``utterance_sections``)
+    136           sections: session id; model and version, a line each; digest of the last chunk; its reply, JSON;
+                  state of the network: float32, then its steps, int64; state of the encoder; samples that wait in
+                  the resampler, float32; samples that wait for a whole step, float32; utterances; recent input
+                  (``utterance_sections`` has the last two). A state is tensor after tensor, as in the manifest
     end-32  32    SHA-256 of everything before it
 
-No other module knows the layout of a record. A record comes from a store, or sealed from a client: its checksum reveals
-damage, and the store's writers are trusted. So an intact record of the same model is used without further checks.
+No other module knows the layout of a record. A record comes from a store, or from a client under our seal. Its checksum
+reveals damage, and whoever writes to the store is trusted: an intact record of the same model needs no other check.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class OperatorStatus:
         return self.problem is None and self.device is None
 
     def on(self, device: str) -> OperatorStatus:
-        """Return a copy that says that networks run on a device, which does not use the operator."""
+        """Return a copy for networks that run on a device, where the operator is not used."""
         return replace(self, kernel=None, device=device)
 
     @property
