@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--form", choices=("exact", "bank"), required=True)
-    parser.add_argument("--graph", type=Path, required=True, help="graph of this form: the exact step, or our bank graph")
+    parser.add_argument("--graph", type=Path, required=True, help="graph of this form: exact step or bank")
     parser.add_argument("--name", help="name of the model (default: its form)")
     parser.add_argument("--input", choices=INPUTS, default="chunk", help="packed events, or a tensor of spikes")
     parser.add_argument("--grpc-port", type=int, help="port of gRPC (default: none)")
