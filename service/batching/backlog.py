@@ -30,11 +30,6 @@ NEWCOMERS_LIMIT = 2
 SHORT_SHARE = 1e-3
 
 
-def work_of(steps: int, spikes: int) -> int:
-    """Compute the units of work of a chunk, at least 1. ``spikes`` are those known before the computation."""
-    return steps + spikes // SPIKES_A_STEP + 1
-
-
 class Working(Protocol):
     """A chunk in the backlog, with its units of work that are not done."""
 
@@ -78,7 +73,10 @@ class Backlog:
         own = self._of_client.get(client)
         if (own or 0) + work > self._max_of_client or self._work + work > self._max_work:
             return False
-        self._count(client, own, work)
+        if own is None:
+            self.to_the_end(client)
+        self._of_client[client] = (own or 0) + work
+        self._work += work
         return True
 
     def enter(self, chunk: Working) -> None:
@@ -100,7 +98,10 @@ class Backlog:
             raise self._full(
                 "the server has as many steps as it takes", self._work + work - self._max_work, self._threads
             )
-        self._count(client, of_client, work)
+        if of_client is None:
+            self.to_the_end(client)
+        self._of_client[client] = (of_client or 0) + work
+        self._work += work
 
     def progress(self, chunk: Working, work: int) -> None:
         """Subtract the finished part of a chunk. The last unit stays until the chunk leaves."""
@@ -124,12 +125,6 @@ class Backlog:
         """Move a client to the end of the queue: it is new, or its chunk leads a batch."""
         self._last_turn += 1
         self._turns[client] = self._last_turn
-
-    def _count(self, client: str, before: int | None, work: int) -> None:
-        if before is None:
-            self.to_the_end(client)
-        self._of_client[client] = (before or 0) + work
-        self._work += work
 
     def _full(self, what: str, excess: float, threads: float) -> Overloaded:
         """Make the error for a chunk that has room after ``excess`` units."""

@@ -30,10 +30,10 @@ from operator import attrgetter, itemgetter
 from typing import cast
 
 from service.admission.budget import shutting_down, waited_too_long
-from service.batching.backlog import Backlog, BatchPolicy, Wait
+from service.batching.backlog import SPIKES_A_STEP, Backlog, BatchPolicy, Wait
 from service.batching.estimates import Estimates, Item, Measured
 from service.engine.engine import Engine, Segment
-from service.engine.work import Job, Outcome, Work, begin_all
+from service.engine.work import Job, Outcome, Work, begin_all, size_of
 from service.errors import ArtifactError, HetsynError, InputError, Overloaded, RuntimeUnavailable
 from service.models.model import Model
 from service.observe.timings import Timings
@@ -77,7 +77,7 @@ class Batcher:
         self._threads = threads
         self._inline_s = inline_s
         self._clock = clock
-        self._own_timer = timer
+        self._cpu_timer, self._gpu_timer = timer or time.thread_time, timer or time.perf_counter
         self._estimates = Estimates(inline_s)
         self._backlog = Backlog(max_work, client_share, threads)
         self._is_stopped = False
@@ -115,8 +115,9 @@ class Batcher:
             _tell(items, [shutting_down() for _ in items])
             return
         now_s = self._clock()
-        for item, model, begun in zip(items, models, begin_all(models, works), strict=True):
-            item.begin(model, *begun, now_s)
+        for item, model, (job, left, events) in zip(items, models, begin_all(models, works), strict=True):
+            item.wait(model, job, left, events, now_s)
+            item.work = left + (events or 0) // SPIKES_A_STEP + 1
         for client, together in groupby(items, _client_of):
             chunks = list(together)
             if not self._backlog.enter_all(client, chunks):
@@ -191,19 +192,11 @@ class Batcher:
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="engine")
 
-    def _timer(self, item: Item) -> Callable[[], float]:
-        if self._own_timer is not None:
-            return self._own_timer
-        return time.thread_time if item.model.is_on_cpu else time.perf_counter
-
     def _schedule(self) -> None:
         """Start batches of what waits, after ``QUIET_ROUNDS`` rounds of the event loop without another chunk."""
         if self._waiting and self._scheduled is None:
-            self._look_again(QUIET_ROUNDS, MOST_ROUNDS)
-
-    def _look_again(self, quiet: int, most: int) -> None:
-        """Look in the next round of the event loop whether to start batches. Arguments as ``_gather``."""
-        self._scheduled = asyncio.get_running_loop().call_soon(self._gather, len(self._waiting), quiet, most)
+            loop = asyncio.get_running_loop()
+            self._scheduled = loop.call_soon(self._gather, len(self._waiting), QUIET_ROUNDS, MOST_ROUNDS)
 
     def _gather(self, waiting: int, quiet: int, most: int) -> None:
         """Start batches now, or look again in the next round of the event loop.
@@ -215,17 +208,25 @@ class Batcher:
         """
         quiet = quiet - 1 if len(self._waiting) == waiting else QUIET_ROUNDS
         if quiet and most > 1:
-            self._look_again(quiet, most - 1)
+            loop = asyncio.get_running_loop()
+            self._scheduled = loop.call_soon(self._gather, len(self._waiting), quiet, most - 1)
         else:
             self._start()
 
     def _start(self, *, may_wait: bool = True) -> None:
-        """Start a batch on every free thread, or run one short batch on the event loop."""
+        """Start a batch on every free thread, or run one short batch on the event loop.
+
+        Forgets the chunks without a caller before, and refuses those that have not begun in time.
+        """
         for handle in (self._wake, self._scheduled):
             if handle is not None:
                 handle.cancel()
         self._wake = self._scheduled = None
-        self._drop()
+        now_s, waiting = self._clock(), self._waiting
+        if not all(map(_is_computed, waiting)) or min(map(_due_of, waiting), default=inf) <= now_s:
+            late = [item for item in waiting if item.due_s <= now_s]
+            self._end(late, [waited_too_long() for _ in late])
+            self._waiting = [item for item in waiting if item.is_computed]
         while len(self._running) < self._threads:
             now_s = self._clock() if may_wait else inf
             choice = self._policy.choose(self._waiting, now_s, self._backlog.turns)
@@ -254,27 +255,18 @@ class Batcher:
             self._running[task] = batch
             task.add_done_callback(self._ended)
 
-    def _drop(self) -> None:
-        """Forget the chunks without a caller, and refuse those that have not begun in time."""
-        now_s, waiting = self._clock(), self._waiting
-        if not all(map(_is_computed, waiting)) or min(map(_due_of, waiting), default=inf) <= now_s:
-            late = [item for item in waiting if item.due_s <= now_s]
-            self._end(late, [waited_too_long() for _ in late])
-            self._waiting = [item for item in waiting if item.is_computed]
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
         self._schedule()
 
     def _run_here(self, batch: Sequence[Item]) -> None:
-        """Run a batch of short chunks on the event loop."""
-        first = batch[0]
+        """Run a batch of short chunks on the event loop, and so on the CPU."""
+        model, timer = batch[0].model, self._cpu_timer
         limit = max(map(_left_of, batch))
-        timer = self._timer(first)
         begun_s = time.perf_counter()
         try:
             started_s = timer()
-            segment = self._engine.take(first.model, list(map(_job_of, batch)), limit)
+            segment = self._engine.take(model, list(map(_job_of, batch)), limit)
             encoded_s, encode_s = timer(), None
             if None in map(_events_of, batch):  # audio or values: an encoder has made spikes
                 encode_s = encoded_s - started_s
@@ -284,7 +276,7 @@ class Batcher:
                     self._running[task] = batch
                     task.add_done_callback(self._ended)
                     return
-            results = self._engine.compute(first.model, segment)
+            results = self._engine.compute(model, segment)
             network_s = timer() - encoded_s
             ran = Ran(begun_s, time.perf_counter() - begun_s, 1 / len(batch))
             measured = Measured(results, segment, encode_s, network_s, ran)
@@ -316,14 +308,14 @@ class Batcher:
             self._finish(batch, measured)
 
     def _compute(self, batch: Sequence[Item], limit: int, taken: tuple[Segment, float] | None) -> Measured:
-        first = batch[0]
-        timer = self._timer(first)
+        model = batch[0].model
+        timer = self._cpu_timer if model.is_on_cpu else self._gpu_timer
         begun_s, started_s = time.perf_counter(), timer()
-        segment, encode_s = taken or (self._engine.take(first.model, list(map(_job_of, batch)), limit), None)
+        segment, encode_s = taken or (self._engine.take(model, list(map(_job_of, batch)), limit), None)
         encoded_s = timer()
         if taken is None and None in map(_events_of, batch):
             encode_s = encoded_s - started_s
-        results = self._engine.compute(first.model, segment)
+        results = self._engine.compute(model, segment)
         network_s = timer() - encoded_s
         ran = Ran(begun_s, time.perf_counter() - begun_s, 1 / len(batch))
         return Measured(results, segment, encode_s, network_s, ran)
@@ -366,9 +358,9 @@ class Batcher:
 
     def _go_on(self, item: Item, job: Job) -> None:
         """Let a chunk wait for its next segment."""
-        before = item.left
-        item.job, item.since_s, item.due_s = job, self._clock(), inf
-        item.resize()
+        before, item.due_s = item.left, inf
+        item.wait(item.model, job, *size_of(item.model, job), self._clock())
+        item.is_long = item.is_long or job.steps > 0  # its segments would follow one another on the event loop
         self._backlog.progress(item, before - item.left)
         self._waiting.append(item)
 

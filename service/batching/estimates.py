@@ -14,14 +14,12 @@ from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from service.batching.backlog import work_of
 from service.engine.engine import Segment
 from service.engine.resampler import is_slow
-from service.engine.work import Job, Outcome, count_events, size_of
+from service.engine.work import Job, Outcome, count_events
 from service.errors import HetsynError
 from service.models.model import Model
 from service.observe.watch import NOT_RUN, Ran
-from service.wire.chunk import AudioChunk
 
 SEGMENT_S = 5e-3
 MAX_SEGMENT_STEPS = 1_000  # steps of each stream, to bound the memory
@@ -88,6 +86,8 @@ class Item:
         left: steps that the job still takes, at least 1.
         events: spikes in them; None if an encoder may make some.
         steps: its steps of a batch.
+        is_long: it is too long for the event loop.
+        work: units that are not done (``backlog``).
         since_s: its arrival, by the batcher's clock.
         is_computed: it waits for a segment, or is in one, and was not dropped.
     """
@@ -98,6 +98,7 @@ class Item:
     left: int
     events: int | None
     steps: int
+    is_long: bool
     work: int
     since_s: float
     ran = NOT_RUN
@@ -112,18 +113,19 @@ class Item:
         """Go on with chunks of this class that were computed together, each with its outcome or error."""
         raise NotImplementedError
 
-    def begin(self, model: Model, job: Job, left: int, events: int | None, now_s: float) -> None:
-        self.model, self.job = model, job
+    def wait(self, model: Model, job: Job, left: int, events: int | None, now_s: float) -> None:
+        """Wait from now on for the next segment of a job, of which ``left`` and ``events`` are left."""
+        self.model = model
+        self.job = job
         self.group = model.group if job.raster is None else (model.group, "spikes")  # spikes in the reply cost more
-        self.left, self.events = left, events
-        self.steps = left if left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
-        self.work = work_of(left, events or 0)
+        self.left = left
+        self.events = events
         self.since_s = now_s
-
-    def resize(self) -> None:
-        """Recompute the work after the job has changed."""
-        self.left, self.events = left, _ = size_of(self.model, self.job)
-        self.steps = left if left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
+        is_long = left > MAX_SEGMENT_STEPS
+        self.steps = MAX_SEGMENT_STEPS if is_long else left
+        if events is None and (resampler := job.stream.resampler) is not None:  # it may take long whatever its steps
+            is_long = is_long or is_slow(resampler.rate_hz, resampler.target_hz)
+        self.is_long = is_long
 
 
 class Measured(NamedTuple):
@@ -202,10 +204,8 @@ class Estimates:
         first = batch[0]
         if self.inline_s <= 0 or not first.model.is_on_cpu:
             return 0
-        count = len(batch)
-        is_sound = "audio" in map(_kind_of, batch)
-        if is_sound or max(map(_left_of, batch)) > MAX_SEGMENT_STEPS or any(map(_done_of, batch)):
-            count = next((index for index, item in enumerate(batch) if _is_long(item)), count)
+        are_long = list(map(_is_long_of, batch))
+        count = are_long.index(True) if True in are_long else len(batch)
         while count and (expected_s := self._expected_s(batch[:count], MAX_SEGMENT_STEPS)) >= self.inline_s:
             count = 0 if expected_s == inf else min(count - 1, int(count * self.inline_s / expected_s))
         return count
@@ -226,18 +226,4 @@ class Estimates:
 
 _events_of: Callable[[Item], Any] = attrgetter("events")
 _left_of: Callable[[Item], int] = attrgetter("left")
-_done_of, _kind_of = attrgetter("job.steps"), attrgetter("job.stream.kind")
-
-
-def _is_long(item: Item) -> bool:
-    """Return whether a chunk is too long for the event loop: its parts would follow one another.
-
-    The time of sound that is slow to resample does not depend on its steps.
-    """
-    job = item.job
-    if item.left > MAX_SEGMENT_STEPS or job.steps > 0:
-        return True
-    if job.stream.kind != "audio":
-        return False
-    source = job.chunk if isinstance(job.chunk, AudioChunk) else job.stream.resampler
-    return source is not None and is_slow(source.rate_hz, item.model.encoder.sample_rate_hz)
+_is_long_of: Callable[[Item], bool] = attrgetter("is_long")

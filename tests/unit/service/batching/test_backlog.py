@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batching.backlog import Backlog, work_of
+from service.batching.backlog import Backlog
 from service.errors import RETRY_S, Overloaded
 
 
@@ -23,12 +23,6 @@ def enter(backlog: Backlog, client: str, work: int) -> Chunk:
     chunk = Chunk(client, work)
     backlog.enter(chunk)
     return chunk
-
-
-def test_spikes_count_beside_the_steps() -> None:
-    assert work_of(0, 0) == 1
-    assert work_of(100, 0) == 101
-    assert work_of(100, 800) == 201
 
 
 def test_a_client_has_its_share_and_others_have_theirs() -> None:

@@ -358,6 +358,18 @@ async def test_values_are_batched_and_cut_as_the_other_kinds(tmp_path: Path, tak
     await batcher.close()
 
 
+@pytest.mark.parametrize(("steps", "spikes", "units"), [(100, 0, 101), (100, 7, 101), (100, 100, 113)])
+async def test_spikes_are_work_beside_the_steps(model: Model, gate: Gate, steps: int, spikes: int, units: int) -> None:
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
+    chunk = spike_chunk(steps, range(spikes), [0] * spikes)
+    task = asyncio.create_task(batcher.run(model, Work(initial_stream(model), chunk, end=False)))
+    await asyncio.sleep(0)
+    assert batcher.waiting_work == units
+    gate.opened.set()
+    await task
+    await batcher.close()
+
+
 async def test_a_row_of_values_is_a_step_of_work(tmp_path: Path, gate: Gate) -> None:
     write_artifact(tmp_path, takes="values")
     model = ModelCatalog(tmp_path, load=gate.load).get()
