@@ -21,7 +21,6 @@ from hetsyn_model.training.history import History
 from hetsyn_model.training.memory import keep_freed_memory
 from research.catalog import EARLIER, EXPERIMENTS, smoke
 from research.runs.checkpoint import judge_checkpoint
-from research.runs.planned import run_count
 from research.runs.results import RESULTS, TABLE, RunResult
 from research.runs.run import RunSpec
 from research.runs.runner import Listener, Selection, run_experiment
@@ -64,28 +63,19 @@ def run(
             help="shd-recorded: in place of runs, judge a checkpoint of the paper's code (FILE.pth) on SHD's test file."
         ),
     ] = None,
-    share: Annotated[str, typer.Option(help="Start two processes with 1/2 and 2/2 to use two cores.")] = "1/1",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Search, train and test every neuron model of an experiment. `make report` writes the report."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     keep_freed_memory()
     if name in EARLIER:
         _fail(f"{name!r} is over: research/results/ has its runs, commit {EARLIER[name]} its code")
     if name not in EXPERIMENTS:
         _fail(f"{name!r} is not an experiment: choose one of {', '.join(EXPERIMENTS)}")
-    try:
-        index, count = (int(part) for part in share.split("/"))
-        if not 1 <= index <= count:
-            raise ValueError
-    except ValueError:
-        _fail(f"--share {share!r}: give 1/1, or 1/2 and 2/2 in two processes")
     choice = Selection(
         tuple(model) if model else None,
         recurrent,
         tuple(seed) if seed else None,
         tuple(condition) if condition else None,
-        (index - 1, count),
     )
     if checkpoint is not None:
         if name != "shd-recorded" or data is None:
@@ -99,8 +89,7 @@ def run(
         planned = smoke(planned, has_data=data is not None)
     if missing := choice.missing(planned):
         _fail(f"{name}{' with --smoke' if small else ''} does not have {missing}")
-    searches, finals = run_count(planned)
-    console.print(f"{name}: {searches} search runs, then {finals} final runs; folder: {out / name}")
+    console.print(f"{name}: folder: {out / name}")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     try:
         with _denormals_as_zero(), Bars(*columns, console=console) as bars:

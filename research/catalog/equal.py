@@ -22,24 +22,24 @@ from research.tasks.dendrites import branch_values
 from research.tasks.free_bank import free_bank_values
 from research.tasks.mnist1d import Mnist1dSpec
 from research.tasks.motion import MotionSpec
-from research.tasks.neurons import NeuronModel, filters_of, network_spec, parameter_count
+from research.tasks.neurons import NeuronModel, network_spec, parameter_count
 from research.tasks.pattern_generation import PatternGenerationSpec
 from research.tasks.vision import ImageSpec
 
-COMPARED: tuple[tuple[NeuronModel, str], ...] = (
-    *(("hetsyn", ""), ("hetneu", ""), ("alif", ""), ("homneu", "")),
-    *(("dh-snn", "filters-4"), ("free-bank", "filters-2"), ("free-bank", "filters-4")),
+COMPARED: tuple[tuple[NeuronModel, int], ...] = (
+    *(("hetsyn", 0), ("hetneu", 0), ("alif", 0), ("homneu", 0)),
+    *(("dh-snn", 4), ("free-bank", 2), ("free-bank", 4)),
 )
 SIZES = {"whole": 1.0, "half": 0.5}
 SEEDS, ROWS_SEEDS = 10, 5  # a run of rows takes more than a minute
 
 
-def trained_values(model: NeuronModel, kernel: str) -> Callable[[NetworkSpec], int]:
+def trained_values(model: NeuronModel, filters: int) -> Callable[[NetworkSpec], int]:
     """Choose what counts the trained values of a model's network, by the description of its layers."""
     if model == "dh-snn":
-        return partial(branch_values, branches=filters_of(kernel))
+        return partial(branch_values, branches=filters)
     if model == "free-bank":
-        return partial(free_bank_values, size=filters_of(kernel))
+        return partial(free_bank_values, size=filters)
     return parameter_count
 
 
@@ -49,9 +49,9 @@ def untrained(task: str, task_spec: TaskSpec, model: NeuronModel) -> NetworkSpec
     return network_spec(open_task(run).shape, model, recurrent=True, tau_steps=10.0)
 
 
-def hidden_within(task: str, spec: TaskSpec, model: NeuronModel, kernel: str, goal: int) -> tuple[int, ...]:
+def hidden_within(task: str, spec: TaskSpec, model: NeuronModel, filters: int, goal: int) -> tuple[int, ...]:
     """Find the hidden sizes of a model's largest network within so many values, all layers in proportion."""
-    values = trained_values(model, kernel)
+    values = trained_values(model, filters)
 
     def hidden(size: int) -> tuple[int, ...]:
         return tuple(max(1, round(size * n / spec.hidden[0])) for n in spec.hidden)
@@ -68,13 +68,13 @@ def _equal(
 ) -> Experiment:
     goal = parameter_count(untrained(task, spec, "hetsyn"))
 
-    def condition(model: NeuronModel, kernel: str, size: str) -> Condition:
-        hidden = hidden_within(task, spec, model, kernel, round(SIZES[size] * goal))
-        label = f"{model}-{filters_of(kernel)}" if kernel else model
+    def condition(model: NeuronModel, filters: int, size: str) -> Condition:
+        hidden = hidden_within(task, spec, model, filters, round(SIZES[size] * goal))
+        label = f"{model}-{filters}" if filters else model
         task_spec = replace(spec, hidden=hidden)
-        return Condition(f"{label}-{size}", task_spec, (model,), (True,), seeds, own_search=True, kernel=kernel)
+        return Condition(f"{label}-{size}", task_spec, (model,), (True,), seeds, own_search=True, filters=filters)
 
-    conditions = tuple(condition(model, kernel, size) for size in SIZES for model, kernel in COMPARED)
+    conditions = tuple(condition(model, filters, size) for size in SIZES for model, filters in COMPARED)
     return Experiment(name, task, training, search, conditions)
 
 

@@ -25,7 +25,6 @@ def shd_recorded() -> Experiment:
         *(PAPER, ShdSpec(), NEURONS, (True,)),
         seeds=10,
         settings=ChosenSettings(2e-3, 12.5),  # U(5, 20)
-        analysed=True,
         fixed_tau_steps=20.0,
     )
     whole = replace(
@@ -33,6 +32,5 @@ def shd_recorded() -> Experiment:
         name=WHOLE,
         task_spec=ShdSpec(whole_file=True),
         training=replace(training, choose="last"),
-        analysed=False,
     )
     return Experiment("shd-recorded", "shd", training, NO_SEARCH, (paper, whole))

@@ -16,12 +16,13 @@ import torch
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.training.batch import Batch, Spikes
-from research.runs.run import RunSpec, evaluate
-from research.tasks.neurons import build_network, time_constants
+from research.runs.run import evaluate
+from research.tasks.neurons import time_constants
 from research.tasks.task import Task
 
 DELETED = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 WARPS_LOG2 = (-0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5)
+ChannelGroups = dict[str, tuple[int, int]]  # first channel and the one after the last, by name
 TAU_EDGES_STEPS = tuple(float(edge) for edge in np.geomspace(1.0, 2048.0, 23))  # half octaves
 
 
@@ -31,18 +32,14 @@ def delete_spikes(spikes: Spikes, share: float, rng: np.random.Generator) -> Spi
 
 
 def warp_time(batch: Batch, factor: float) -> Batch:
-    """Play a batch slower by a factor, with its trace, if it has one; steps that coincide become one."""
+    """Play a batch slower by a factor; steps that coincide become one."""
     dense = batch.dense()
     steps = torch.floor(batch.steps * factor + 0.5).long().clamp_min(1)
     warped = np.zeros((dense.shape[0], int(steps.max()), dense.shape[2]), np.bool_)
     stream, t, unit = dense.nonzero()
     moved = np.minimum(np.floor((t + 0.5) * factor).astype(np.int64), steps.numpy()[stream] - 1)
     warped[stream, moved, unit] = True
-    target = batch.target
-    if target.dim() == 3:
-        before = torch.floor((torch.arange(warped.shape[1]) + 0.5) / factor).long()
-        target = target[:, before.clamp_max(target.shape[1] - 1)]
-    return Batch(Events.of(torch.from_numpy(warped)), steps, target)
+    return Batch(Events.of(torch.from_numpy(warped)), steps, batch.target)
 
 
 def deletion_curve(network: Network, task: Task, batches: Sequence[Batch], seed: int) -> list[list[float]]:
@@ -66,13 +63,13 @@ def warp_curve(network: Network, task: Task, batches: Sequence[Batch]) -> list[l
     ]
 
 
-def tau_groups(network: Network, task: Task) -> dict[str, torch.Tensor]:
-    """Time constants in steps, float64 [count], by what they belong to: the task's channel groups, then layers."""
+def tau_groups(network: Network, channels: ChannelGroups) -> dict[str, torch.Tensor]:
+    """Time constants in steps, float64 [count], by what they belong to: the groups of channels, then layers."""
     groups: dict[str, torch.Tensor] = {}
     for index, (name, layer) in enumerate(network.named_layers().items()):
         tau = time_constants(layer.r_in)
-        if index == 0 and tau.shape[1] == network.spec.channels:
-            for group, (first, end) in task.channel_groups.items():
+        if index == 0:
+            for group, (first, end) in channels.items():
                 groups[group] = tau[:, first:end].flatten()
         else:
             groups[f"{name} input"] = tau.flatten()
@@ -81,7 +78,7 @@ def tau_groups(network: Network, task: Task) -> dict[str, torch.Tensor]:
     return groups
 
 
-def time_constant_change(before: Network, after: Network, task: Task) -> dict[str, Any]:
+def time_constant_change(before: Network, after: Network, channels: ChannelGroups) -> dict[str, Any]:
     """Histograms over TAU_EDGES_STEPS (the ends take what is beyond), medians and means of log tau, by group."""
     edges = np.array(TAU_EDGES_STEPS)
 
@@ -93,18 +90,5 @@ def time_constant_change(before: Network, after: Network, task: Task) -> dict[st
             "log_mean": float(np.exp(np.log(values).mean())),
         }
 
-    first, last = tau_groups(before, task), tau_groups(after, task)
+    first, last = tau_groups(before, channels), tau_groups(after, channels)
     return {name: {"before": summary(first[name]), "after": summary(last[name])} for name in last}
-
-
-def analyse(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
-    """Analyse a trained network on the whole test; gives plain values for its result."""
-    test = task.test()
-    figures: dict[str, Any] = {
-        "deletion": deletion_curve(network, task, test, run.seed),
-        "warp": warp_curve(network, task, test),
-    }
-    if network.spec.neuron.learn_decays:
-        untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
-        figures["time_constants"] = time_constant_change(untrained, network, task)
-    return figures

@@ -1,8 +1,9 @@
-"""What the paper shows of its own two tasks, measured on every trained network of them.
+"""What the paper shows of its tasks, measured on every trained network of them.
 
 Pattern generation: the normalised distance of two occurrences of the template (figure 2B-C, appendix B), the output in
 the gaps (2A), and the traces of the first seed. Delayed match: where the time constants went, and what those above
-700 ms carry (Table 4, appendix G). Both: the exact form on a part of the test.
+700 ms carry (Table 4, appendix G). Both: the exact form on a part of the test. SHD: deleted spikes and warped time
+(appendix D). All: time constants before and after training.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from torch import Tensor
 from hetsyn_model.network import Network
 from hetsyn_model.spec import decay_of
 from hetsyn_model.state import FORMS
-from research.runs.analysis import time_constant_change
+from research.runs.analysis import deletion_curve, time_constant_change, warp_curve
 from research.runs.run import RunSpec, evaluate, run_batch
 from research.tasks.delayed_match import DelayedMatch
 from research.tasks.neurons import build_network
 from research.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
+from research.tasks.shd import Shd
 from research.tasks.task import Task, first_streams
 
 LONG_MS = 700.0  # time constants above it are the long ones of Table 4
@@ -31,10 +33,18 @@ TRACE_EVERY = 20  # steps
 
 def paper_figures(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
     """The paper's own measures of one trained network, as plain values for its result; none for another task."""
-    if not isinstance(task, PatternGeneration | DelayedMatch):
+    if not isinstance(task, PatternGeneration | DelayedMatch | Shd):
         return {}
+    figures: dict[str, Any] = {}
+    if network.spec.neuron.per_synapse and network.spec.neuron.learn_decays:
+        untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
+        figures["time_constants"] = time_constant_change(untrained, network, task.channel_groups)
+    if isinstance(task, Shd):
+        test = task.test()
+        curves = {"deletion": deletion_curve(network, task, test, run.seed), "warp": warp_curve(network, task, test)}
+        return figures | curves
     few = first_streams(task.test(), EXACT_STREAMS[run.task])
-    figures: dict[str, Any] = {"forms": {form: evaluate(network, task, few, form).figure for form in FORMS}}
+    figures["forms"] = {form: evaluate(network, task, few, form).figure for form in FORMS}
     if isinstance(task, PatternGeneration):
         with torch.no_grad():
             output = run_batch(network, task.test()[0]).readout
@@ -42,9 +52,7 @@ def paper_figures(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
         figures |= {"gaps": {"output": in_gaps(task.spec, output), "target": in_gaps(task.spec, task.target)}}
         if run.seed == 0:
             figures["traces"] = [_trace(task.target[:, k], output[:2, :, k]) for k in range(task.spec.targets)]
-    elif network.spec.neuron.per_synapse and network.spec.neuron.learn_decays:
-        untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
-        figures["time_constants"] = time_constant_change(untrained, network, task)
+    elif "time_constants" in figures:
         long_steps = LONG_MS / task.spec.step_ms
         reset, share = without_long(network, long_steps, run.tau_steps)
         # its bank is fitted to the decays that are gone

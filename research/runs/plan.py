@@ -4,12 +4,13 @@ Equal effort: each model and architecture of an experiment has the same number o
 the experiment's base condition with a seed of its own, over learning rates and time constants (the fixed one of LIF
 and ALIF, the mean of the initial ones of HetNeu and HetSyn). The best on validation data is used in all conditions
 except those with a search of their own and those of the paper's settings, where every model has the paper's learning
-rate and (initial) time constant. ``planned`` makes the runs of it; ``catalog`` has the experiments themselves.
+rate and (initial) time constant. ``catalog`` has the experiments themselves.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from hetsyn_model.spec import Variant
 from research.runs.run import NeuronModel, RunSpec, TaskSpec, Training
@@ -73,15 +74,12 @@ class Condition:
         models: the neuron models that run in it.
         recurrent: the architectures that run in it.
         seeds: number of runs of each, with seeds from 0.
-        extended: more seeds than ``seeds`` for some cells: where a verdict was still open after those, as many as
-            the comparison needed.
         masked_share: share of the decays that training does not change.
         settings: used instead of what the search found.
         own_search: whether every cell is searched for this condition apart, with the same candidates.
-        analysed: whether trained networks are analysed, for the first of the architectures.
         training: instead of the experiment's.
         fixed_tau_steps: time constant of LIF and ALIF instead of that of ``settings``.
-        kernel: see :class:`research.runs.run.RunSpec`.
+        filters: see :class:`research.runs.run.RunSpec`.
     """
 
     name: str
@@ -92,19 +90,9 @@ class Condition:
     masked_share: float = 0.0
     settings: ChosenSettings | None = None
     own_search: bool = False
-    analysed: bool = False
     training: Training | None = None
     fixed_tau_steps: float | None = None
-    kernel: str = ""
-    extended: tuple[tuple[Cell, int], ...] = ()
-
-    def seeds_of(self, cell: Cell) -> int:
-        """Give the number of a cell's runs."""
-        return dict(self.extended).get(cell, self.seeds)
-
-    @property
-    def most_seeds(self) -> int:
-        return max((self.seeds, *(seeds for _, seeds in self.extended)))
+    filters: int = 0
 
     @property
     def searched_on(self) -> str | None:
@@ -115,9 +103,6 @@ class Condition:
 
     def has(self, cell: Cell) -> bool:
         return cell.model in self.models and cell.recurrent in self.recurrent
-
-    def analyses(self, run: RunSpec) -> bool:
-        return self.analysed and run.recurrent == self.recurrent[0]
 
 
 @dataclass(frozen=True)
@@ -156,3 +141,59 @@ def cells(experiment: Experiment) -> list[Cell]:
         for recurrent in condition.recurrent
     ]
     return list(dict.fromkeys(named))
+
+
+def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> list[RunSpec]:
+    """List the candidates of a cell, on a condition that has a search of its own or on the base."""
+    search, base = experiment.search, experiment.condition(condition)
+    training = replace(
+        experiment.training,
+        updates=search.updates,
+        evaluate_every=min(experiment.training.evaluate_every, search.updates),
+    )
+    return [
+        RunSpec(
+            experiment=experiment.name,
+            condition=search_name(condition),
+            task=experiment.task,
+            task_spec=base.task_spec,
+            model=cell.model,
+            recurrent=cell.recurrent,
+            seed=seed,
+            learning_rate=rate,
+            tau_steps=tau,
+            training=training,
+            filters=base.filters,
+        )
+        for seed in search.seeds
+        for rate in search.learning_rates
+        for tau in search.tau_steps
+    ]
+
+
+def searched_as(experiment: Experiment, condition: str, seed: int) -> str:
+    """Name the search on a condition whose settings a run of a seed takes."""
+    seeds = experiment.search.seeds
+    return condition if len(seeds) == 1 else f"{condition}, search {seeds[seed % len(seeds)]}"
+
+
+def final_run(
+    experiment: Experiment, condition: Condition, cell: Cell, seed: int, chosen: Mapping[str, ChosenSettings]
+) -> RunSpec:
+    """Describe one seed of a cell in a condition; ``chosen`` is what the searches found, by :func:`searched_as`."""
+    settings = condition.settings or chosen[searched_as(experiment, condition.searched_on or BASE, seed)]
+    fixed_tau_steps = condition.fixed_tau_steps if cell.model in FIXED_TAU else None
+    return RunSpec(
+        experiment=experiment.name,
+        condition=condition.name,
+        task=experiment.task,
+        task_spec=condition.task_spec,
+        model=cell.model,
+        recurrent=cell.recurrent,
+        seed=seed,
+        learning_rate=settings.learning_rate,
+        tau_steps=fixed_tau_steps or settings.tau_steps,
+        training=condition.training or experiment.training,
+        masked_share=condition.masked_share,
+        filters=condition.filters,
+    )

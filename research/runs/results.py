@@ -1,11 +1,11 @@
-"""Results: a JSON file a run in its folder, and a compressed table an experiment in the repository, for the report."""
+"""Results: a compressed table an experiment in the repository, for the report."""
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
-import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,11 +16,7 @@ from typing import Any
 from hetsyn_model.run_folder import RunError, replace_file
 from research.runs.run import RunSpec
 
-if sys.platform != "win32":
-    import fcntl
-
 RESULTS = Path(__file__).resolve().parents[1] / "results"  # the repository's
-RESULT = "result.json"
 TABLE = ".json.gz"  # ends the name of an experiment's table: a JSON list of results, one a line
 
 
@@ -85,35 +81,13 @@ def identity(run: dict[str, Any]) -> str:
     return json.dumps(rounded(run), sort_keys=True)
 
 
-def write_result(folder: Path, result: RunResult) -> RunResult:
-    """Write a run's result; returns it with rounded numbers, as it will be read again."""
-    values = rounded(vars(result))
-    replace_file(folder / RESULT, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
-    return RunResult(**values)
-
-
-def read_result(folder: Path) -> RunResult | None:
-    """None where the run has not finished.
-
-    Raises:
-        RunError: the file is damaged.
-    """
-    path = folder / RESULT
-    if not path.exists():
-        return None
-    try:
-        return RunResult(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{path}: not the result of a run ({error}): delete it, and the run is judged again") from error
-
-
 def add_to_file(results: Iterable[RunResult], path: Path) -> None:
     """Add an experiment's results to its table, in an order that does not depend on how they came about.
 
     The same results give the same bytes.
 
-    Other results in the file stay: those of other machines, of a process that runs another share at the same time, and
-    of earlier plans, which the report leaves out.
+    Other results in the file stay: those of other machines, of a process that runs at the same time, and of seeds that
+    are not in the plan.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):  # from reading to writing
@@ -125,10 +99,7 @@ def add_to_file(results: Iterable[RunResult], path: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """No other process is in here for the same folder; a killed one lets go. Windows has no lock of a folder."""
-    if sys.platform == "win32":
-        yield
-        return
+    """No other process is in here for the same folder; a killed one lets go."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -154,12 +125,6 @@ def read_file(path: Path) -> list[RunResult]:
             f"{path}: not a list of results ({error}): take the file of an earlier commit, or move it away"
         ) from error
     return found
-
-
-def read_folder(folder: Path) -> list[RunResult]:
-    """Every result of a folder of such tables, sorted."""
-    results = [result for path in sorted(folder.glob(f"*{TABLE}")) for result in read_file(path)]
-    return sorted(results, key=lambda result: result.key)
 
 
 def rounded(value: Any, digits: int = 6) -> Any:

@@ -22,7 +22,7 @@ from research.tasks.free_bank import FreeBank, spread_bank
 from research.tasks.mnist1d import Mnist1d, Mnist1dSpec
 from research.tasks.motion import Motion, MotionSpec
 from research.tasks.neurons import NeuronModel as NeuronModel
-from research.tasks.neurons import build_network, filters_of, network_spec
+from research.tasks.neurons import build_network, network_spec
 from research.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
 from research.tasks.shd import Shd, ShdSpec
 from research.tasks.task import LATER, Task, in_batches, stream_figures
@@ -93,7 +93,7 @@ class RunSpec:
         tau_steps: time constant, see :func:`research.tasks.neurons.network_spec`.
         training: the rest of the training's settings.
         masked_share: share of the decays that training does not change.
-        kernel: ``filters-4`` for four branches of DH-SNN or four decays of the free bank; empty for other models.
+        filters: branches of DH-SNN, or decays of the free bank; 0 for other models.
     """
 
     experiment: str
@@ -107,7 +107,7 @@ class RunSpec:
     tau_steps: float
     training: Training
     masked_share: float = 0.0
-    kernel: str = field(default="", metadata=LATER)
+    filters: int = field(default=0, metadata=LATER)
 
     @property
     def name(self) -> str:
@@ -123,12 +123,10 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        for name, part in (("task_spec", self.task_spec), ("training", self.training)):
+        for own, part in ((values, self), (values["task_spec"], self.task_spec), (values["training"], self.training)):
             for each in fields(part):
                 if each.metadata.get("later") and getattr(part, each.name) == each.default:
-                    del values[name][each.name]
-        if not self.kernel:
-            del values["kernel"]
+                    del own[each.name]
         return values
 
     @staticmethod
@@ -167,19 +165,13 @@ AnyNetwork = Network | FreeBank
 
 
 def build(run: RunSpec, task: Task) -> AnyNetwork:
-    """The untrained network of a run.
-
-    Raises:
-        RunError: a kernel that is no longer trained.
-    """
-    if run.kernel and run.model not in ("dh-snn", "free-bank"):
-        raise RunError(f"kernel {run.kernel!r}: only commit 890ab00 of this repository trains networks with it")
+    """The untrained network of a run."""
     spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
     network = build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)
     if run.model == "free-bank":
-        return FreeBank(network, spread_bank(run.tau_steps, filters_of(run.kernel)))
+        return FreeBank(network, spread_bank(run.tau_steps, run.filters))
     if run.model == "dh-snn":
-        tie_branches(network, filters_of(run.kernel), run.seed)
+        tie_branches(network, run.filters, run.seed)
     return network
 
 

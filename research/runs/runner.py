@@ -11,11 +11,9 @@ from typing import Any
 import torch
 
 from hetsyn_model.network import Network
-from hetsyn_model.run_folder import record_configuration
 from hetsyn_model.state import FORMS, state_bytes
 from hetsyn_model.training.history import History, ValidationResult
 from research.runs import results
-from research.runs.analysis import analyse
 from research.runs.for_export import keep_test_streams
 from research.runs.paper_figures import EXACT_STREAMS, paper_figures
 from research.runs.plan import (
@@ -26,15 +24,16 @@ from research.runs.plan import (
     Condition,
     Experiment,
     cells,
+    final_run,
     search_name,
+    search_runs,
+    searched_as,
 )
-from research.runs.planned import final_run, search_runs, searched_as
-from research.runs.results import RunResult, read_result, write_result
+from research.runs.results import RunResult
 from research.runs.run import AnyNetwork, RunSpec, evaluate, open_task
 from research.runs.train import learning_curve, load_best, tested_curve, train
 from research.tasks.dendrites import branch_values
 from research.tasks.free_bank import FreeBank
-from research.tasks.neurons import filters_of
 from research.tasks.task import Task
 
 SEEDS_A_ROUND = 10
@@ -47,27 +46,30 @@ class Selection:
     Attributes:
         models: neuron models.
         recurrent: architecture.
-        seeds: of the final runs.
+        seeds: of the final runs. Conditions with settings of their own have also seeds beyond the plan's.
         conditions: names.
-        share: (index from 0, of how many). Of conditions with settings of their own, shares take runs in turns. Of
-            those that are searched they take cells, in turns there and back, so that no share has all the expensive
-            ones (HetSyn, recurrent).
     """
 
     models: tuple[str, ...] | None = None
     recurrent: bool | None = None
     seeds: tuple[int, ...] | None = None
     conditions: tuple[str, ...] | None = None
-    share: tuple[int, int] = (0, 1)
 
-    def wanted(self, experiment: Experiment) -> list[Cell]:
-        """The cells of all shares."""
-        return [
-            cell
-            for cell in cells(experiment)
-            if (self.models is None or cell.model in self.models)
+    def has(self, condition: Condition, cell: Cell) -> bool:
+        """Whether a cell runs in a condition."""
+        return (
+            condition.has(cell)
+            and (self.conditions is None or condition.name in self.conditions)
+            and (self.models is None or cell.model in self.models)
             and (self.recurrent is None or cell.recurrent == self.recurrent)
-        ]
+        )
+
+    def seeds_of(self, condition: Condition) -> list[int]:
+        """The seeds to run in a condition."""
+        planned = range(condition.seeds)
+        if self.seeds is None:
+            return list(planned)
+        return [seed for seed in self.seeds if seed in planned or (seed >= 0 and condition.settings is not None)]
 
     def missing(self, experiment: Experiment) -> str:
         """What is selected but not in the plan, and what is there instead; empty where there is something to run."""
@@ -75,37 +77,14 @@ class Selection:
         for name in self.conditions or ():
             if name not in names:
                 return f"the condition {name!r}: choose one of {', '.join(names)}"
-        conditions = [c for c in experiment.conditions if self.conditions is None or c.name in self.conditions]
-        if not any(condition.has(cell) for condition in conditions for cell in self.wanted(experiment)):
-            models = dict.fromkeys(cell.model for cell in cells(experiment) if any(c.has(cell) for c in conditions))
+        conditions = [c for c in experiment.conditions if any(self.has(c, cell) for cell in cells(experiment))]
+        if not conditions:
+            models = dict.fromkeys(cell.model for cell in cells(experiment))
             return f"this model or architecture: choose one of the models {', '.join(models)}"
-        most = max(
-            condition.seeds_of(cell)
-            for condition in conditions
-            for cell in self.wanted(experiment)
-            if condition.has(cell)
-        )
         for seed in self.seeds or ():
-            if not 0 <= seed < most:
-                return f"the seed {seed}: choose one of 0 to {most - 1}"
+            if not any(seed in self.seeds_of(condition) for condition in conditions):
+                return f"the seed {seed}: choose one of 0 to {max(condition.seeds for condition in conditions) - 1}"
         return ""
-
-    def cells(self, experiment: Experiment) -> list[Cell]:
-        """The cells that this share searches."""
-        wanted = self.wanted(experiment)
-        index, count = self.share
-        turns = [position % (2 * count) for position in range(len(wanted))]
-        return [cell for cell, turn in zip(wanted, turns, strict=True) if min(turn, 2 * count - 1 - turn) == index]
-
-    def has(self, experiment: Experiment, condition: Condition, cell: Cell, seed: int) -> bool:
-        """Whether this share has a final run."""
-        if seed >= condition.seeds_of(cell) or (self.seeds is not None and seed not in self.seeds):
-            return False
-        if condition.searched_on is not None:  # where its cell was searched
-            return cell in self.cells(experiment)
-        index, count = self.share
-        wanted = self.wanted(experiment)
-        return cell in wanted and (wanted.index(cell) + seed) % count == index
 
 
 @dataclass(frozen=True)
@@ -142,22 +121,22 @@ def run_experiment(
         RunError: ``out`` contains a run with another configuration.
     """
     work = Work(out / experiment.name, results_file, data, listener or Listener())
-    wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
     chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in cells(experiment)}
+    # some seeds of every condition before any has more, and every model's first seed before anyone's second: an
+    # interruption leaves an answer to every question, and something to compare
+    planned = [
+        ((seed // SEEDS_A_ROUND, place, seed), condition, cell)
+        for place, condition in enumerate(experiment.conditions)
+        for seed in choice.seeds_of(condition)
+        for cell in cells(experiment)
+        if choice.has(condition, cell)
+    ]
     finished: list[RunResult] = []
-    # some seeds of every condition before any has more: an interruption leaves an answer to every question
-    for first in range(0, max((condition.most_seeds for condition in wanted), default=0), SEEDS_A_ROUND):
-        for condition in wanted:
-            # every model's first seed before anyone's second: an interruption leaves something to compare
-            for seed in range(first, min(first + SEEDS_A_ROUND, condition.most_seeds)):
-                for cell in filter(condition.has, cells(experiment)):
-                    if not choice.has(experiment, condition, cell, seed):
-                        continue
-                    searched = condition.searched_on
-                    if searched is not None and searched_as(experiment, searched, seed) not in chosen[cell]:
-                        chosen[cell] |= search(experiment, cell, searched, work)
-                    run = final_run(experiment, condition, cell, seed, chosen[cell])
-                    finished.append(finish(run, work, is_analysed=condition.analyses(run)))
+    for (_, _, seed), condition, cell in sorted(planned, key=lambda each: each[0]):
+        searched = condition.searched_on
+        if searched is not None and searched_as(experiment, searched, seed) not in chosen[cell]:
+            chosen[cell] |= search(experiment, cell, searched, work)
+        finished.append(finish(final_run(experiment, condition, cell, seed, chosen[cell]), work))
     return finished
 
 
@@ -171,13 +150,7 @@ class Work:
     listener: Listener
 
     def before(self, run: RunSpec) -> RunResult | None:
-        """The result of a finished run, from its folder or from the file of results; None for an unfinished run."""
-        folder = self.folder / run.name
-        result = read_result(folder)
-        if result is not None:
-            record_configuration(folder, run.to_dict())
-            results.add_to_file([result], self.results_file)
-            return result
+        """The result of a finished run; None for an unfinished one."""
         return next((one for one in results.read_file(self.results_file) if one.is_of(run)), None)
 
 
@@ -191,7 +164,7 @@ def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> di
     return found
 
 
-def finish(run: RunSpec, work: Work, *, is_analysed: bool = False) -> RunResult:
+def finish(run: RunSpec, work: Work) -> RunResult:
     """Train and judge a run unless that was done before."""
     result = work.before(run)
     if result is not None:
@@ -228,23 +201,21 @@ def finish(run: RunSpec, work: Work, *, is_analysed: bool = False) -> RunResult:
         seconds=sum(history.processor_seconds),
         machine=_machine(),
         curve=learning_curve(history),
-        analysis=_analysis(run, task, network, history, is_analysed=is_analysed),
+        analysis=_analysis(run, task, network, history),
         exact=exact,
         **_sizes(network, run),
     )
-    result = write_result(folder, result)
+    result = RunResult(**results.rounded(vars(result)))  # as it will be read again
     results.add_to_file([result], work.results_file)
     if work.listener.on_result is not None:
         work.listener.on_result(run, result, True)
     return result
 
 
-def _analysis(run: RunSpec, task: Task, network: AnyNetwork, history: History, *, is_analysed: bool) -> dict[str, Any]:
+def _analysis(run: RunSpec, task: Task, network: AnyNetwork, history: History) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if isinstance(network, Network) and not run.searching:
         figures = paper_figures(run, task, network)
-        if is_analysed:
-            figures |= analyse(run, task, network)
     by_epoch = tested_curve(history)
     return figures | ({"test_by_epoch": by_epoch} if by_epoch else {})
 
@@ -260,7 +231,7 @@ def _sizes(network: AnyNetwork, run: RunSpec) -> dict[str, Any]:
         }
     decays = sum(decay.numel() for decay in network.decays().values())
     if run.model == "dh-snn":
-        learned = branch_values(network.spec, filters_of(run.kernel))
+        learned = branch_values(network.spec, run.filters)
     return {
         "parameters": round(learned - run.masked_share * decays),
         "bank_sizes": {name: bank.size for name, bank in network.banks.items()},

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hetsyn_model.encoders.level_crossing import LevelCrossingSpec
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.datasets.examples import Series
 from hetsyn_model.training.encoding.front import ValuesAugmentSpec, ValuesFront
@@ -97,18 +97,9 @@ class Mnist1d:
             outputs=CLASSES,
             step_s=STEP_S,
             decision=DecisionSpec("sum_softmax", skip_steps=STEPS - self.spec.counted_steps),
-            surrogate=SurrogateSpec("gaussian"),
             tau_reset_steps=10.0,
-            tau_spread=0.35,
-            tau_normal=False,
-            adaptation_tau_steps=100.0,
-            adaptation_strength=0.05,
             fixed_reset=True,
         )
-
-    @property
-    def channel_groups(self) -> dict[str, tuple[int, int]]:
-        return {"up": (0, self.spec.levels), "down": (self.spec.levels, 2 * self.spec.levels)}
 
     @cached_property
     def _order(self) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hetsyn_model.encoders.level_crossing import LevelCrossingSpec
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.datasets.examples import Series
 from hetsyn_model.training.encoding.front import ValuesAugmentSpec, ValuesFront
@@ -107,20 +107,10 @@ class Motion:
             outputs=len(EXERCISES),
             step_s=STEP_S,
             decision=DecisionSpec("sum_softmax", skip_steps=round(self.spec.skip_s / STEP_S)),
-            surrogate=SurrogateSpec("gaussian"),
             tau_reset_steps=10.0,
-            tau_spread=0.35,  # the paper's U(5, 20) has 0.35
-            tau_normal=False,
-            adaptation_tau_steps=100.0,
-            adaptation_strength=0.05,
             dropout=self.spec.dropout,
             fixed_reset=True,
         )
-
-    @property
-    def channel_groups(self) -> dict[str, tuple[int, int]]:
-        half = self.spec.channels // 2
-        return {"up": (0, half), "down": (half, self.spec.channels)}
 
     def recordings(self, indices: Sequence[int]) -> list[WatchRecording]:
         """Of some people, by their index.

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.network import Network
-from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import NetworkSpec, Variant, decay_of, variant
 from research.tasks.task import Shape
 
@@ -50,18 +49,6 @@ def network_spec(shape: Shape, model: NeuronModel, *, recurrent: bool, tau_steps
         surrogate=shape.surrogate,
         decision=shape.decision,
     )
-
-
-def filters_of(kernel: str) -> int:
-    """Read the number of filters a neuron in ``filters-4``.
-
-    Raises:
-        RunError: it is another kernel, or fewer than two filters.
-    """
-    name, _, count = kernel.partition("-")
-    if name != "filters" or not count.isdigit() or int(count) < 2:
-        raise RunError(f"kernel {kernel!r}: DH-SNN and the free bank have filters-2, filters-4 or more")
-    return int(count)
 
 
 def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: int) -> Network:

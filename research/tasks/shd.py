@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.datasets.data import DataError, collate
 from hetsyn_model.training.loss import score_loss
@@ -124,12 +124,8 @@ class Shd:
             outputs=len(KEYS),
             step_s=SHD_BIN_S,
             decision=DecisionSpec("sum_softmax", skip_steps=11),
-            surrogate=SurrogateSpec("gaussian"),
             tau_reset_steps=20.0,
             tau_spread=0.6 / math.sqrt(3.0),  # U(0.4, 1.6) times the mean
-            tau_normal=False,
-            adaptation_tau_steps=100.0,
-            adaptation_strength=0.05,
             dropout=self.spec.dropout,
             fixed_reset=True,
             weights="fan-in",

@@ -22,6 +22,7 @@ Figure = Literal["accuracy", "mse"]
 LATER: Final = {"later": True}
 
 
+GAUSSIAN: Final = SurrogateSpec("gaussian")
 INSTALL: Final = "pip install ./research in the checkout of hetsyn"
 
 
@@ -39,8 +40,8 @@ class Shape:
         outputs: classes or traces.
         step_s: duration of a step in seconds.
         decision: the decision rule.
-        surrogate: derivative of the threshold in training.
         tau_reset_steps: time constant of the reset current.
+        surrogate: derivative of the threshold in training.
         fixed_reset: whether every model's reset has it, as in the paper's experiments. Otherwise only HetSyn's has it;
             with the others the reset decays as the neuron does (Propositions 1 to 3).
         tau_spread: deviation of the initial time constants as a share of their mean.
@@ -57,12 +58,12 @@ class Shape:
     outputs: int
     step_s: float
     decision: DecisionSpec
-    surrogate: SurrogateSpec
     tau_reset_steps: float
-    tau_spread: float
-    tau_normal: bool
-    adaptation_tau_steps: float
-    adaptation_strength: float
+    surrogate: SurrogateSpec = GAUSSIAN
+    tau_spread: float = 0.35  # as U(5, 20) has, the paper's
+    tau_normal: bool = False
+    adaptation_tau_steps: float = 100.0
+    adaptation_strength: float = 0.05
     dropout: float = 0.0
     fixed_reset: bool = False
     weights: Literal["network", "fan-in"] = "network"
@@ -89,11 +90,6 @@ class Task(Protocol):
     @property
     def encoder(self) -> LevelCrossingSpec | None:
         """The encoder of values; None where a stream is spikes."""
-        ...
-
-    @property
-    def channel_groups(self) -> dict[str, tuple[int, int]]:
-        """First channel and the one after the last of each group of channels, by name."""
         ...
 
     def training_batch(self, size: int, seed: int, update: int) -> Batch: ...

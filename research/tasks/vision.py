@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.batch import Batch, Spikes
 from hetsyn_model.training.datasets.data import DataError
 from hetsyn_model.training.datasets.read_idx import read_idx_images
@@ -143,19 +143,9 @@ class SequentialImages:
             outputs=len(CLOTHES),
             step_s=1e-3,
             decision=DecisionSpec("sum_softmax", skip_steps=self.spec.rows_skipped),
-            surrogate=SurrogateSpec("gaussian"),
             tau_reset_steps=20.0,
-            tau_spread=0.35,  # the paper's U(5, 20) has 0.35
-            tau_normal=False,
-            adaptation_tau_steps=100.0,
-            adaptation_strength=0.05,
             dropout=self.spec.dropout,
         )
-
-    @property
-    def channel_groups(self) -> dict[str, tuple[int, int]]:
-        half = self.spec.channels // 2
-        return {"up": (0, half), "down": (half, self.spec.channels)}
 
     def _batch(self, images: Images, labels: NDArray[np.int64]) -> Batch:
         return Batch.of(encode(self.spec, images), torch.from_numpy(labels))

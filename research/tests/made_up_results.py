@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 from research.catalog import EXPERIMENTS
 from research.runs.analysis import WARPS_LOG2
-from research.runs.plan import BASE, Cell, ChosenSettings
-from research.runs.planned import final_run, final_runs, searches
+from research.runs.plan import BASE, Cell, ChosenSettings, Experiment, final_run, searched_as
 from research.runs.results import RunResult
-from research.runs.run import NeuronModel
+from research.runs.run import NeuronModel, RunSpec
 
 
 class Group(NamedTuple):
@@ -38,6 +37,27 @@ ANALYSIS: dict[str, Any] = {
 }
 
 
+def searches(experiment: Experiment, cell: Cell) -> dict[str, tuple[str, int]]:
+    """The searches that a cell's runs use, by name: the condition that is searched, and the seed of the search."""
+    return {
+        searched_as(experiment, condition.searched_on, index): (condition.searched_on, seed)
+        for condition in experiment.conditions
+        if condition.has(cell) and condition.searched_on is not None
+        for index, seed in enumerate(experiment.search.seeds)
+    }
+
+
+def final_runs(experiment: Experiment, cell: Cell, settings: ChosenSettings) -> list[RunSpec]:
+    """All runs of a cell, with settings that every search found."""
+    chosen = dict.fromkeys(searches(experiment, cell), settings)
+    return [
+        final_run(experiment, condition, cell, seed, chosen)
+        for condition in experiment.conditions
+        if condition.has(cell)
+        for seed in range(condition.seeds)
+    ]
+
+
 def runs_of(group: Group, figures: Sequence[float], **changes: Any) -> list[RunResult]:
     """One finished run a figure, with seeds from 0.
 
@@ -49,7 +69,7 @@ def runs_of(group: Group, figures: Sequence[float], **changes: Any) -> list[RunR
     experiment = EXPERIMENTS[group.experiment]()
     condition = experiment.condition(group.condition)
     cell = Cell(group.model, group.recurrent)
-    chosen = {search.name: ChosenSettings(5e-3, 8.0) for search in searches(experiment, cell)}
+    chosen = dict.fromkeys(searches(experiment, cell), ChosenSettings(5e-3, 8.0))
     like = made_up("hetsyn", 0.9)[0]
     metric = "mse" if group.experiment == "pattern-generation" else "accuracy"
     return [
@@ -62,8 +82,7 @@ def runs_of(group: Group, figures: Sequence[float], **changes: Any) -> list[RunR
 def made_up(model: str, mean: float, seeds: int = 3, condition: str = BASE) -> list[RunResult]:
     """Recurrent runs of delayed match whose figure is 0.001 higher from seed to seed."""
     experiment = EXPERIMENTS["delayed-match"]()
-    chosen = {BASE: ChosenSettings(5e-3, 8.0)}
-    runs = final_runs(experiment, Cell(model, True), chosen)  # type: ignore[arg-type]
+    runs = final_runs(experiment, Cell(model, True), ChosenSettings(5e-3, 8.0))  # type: ignore[arg-type]
     return [
         RunResult(
             *(run.to_dict(), "accuracy", mean + 0.001 * run.seed, 0.1, mean, 0.1, 900, 4.0, 8000),

@@ -19,8 +19,7 @@ from hetsyn_model.training.history import History
 from research.catalog import EXPERIMENTS, smoke
 from research.commands import experiment as command
 from research.runs.plan import BASE, PAPER, ChosenSettings
-from research.runs.planned import run_count
-from research.runs.results import TABLE, read_folder
+from research.runs.results import TABLE, read_file
 from research.runs.run import RunSpec, Training, build, open_task
 from research.runs.runner import Selection, run_experiment
 from research.runs.train import load_best, masks, train
@@ -127,13 +126,12 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
         assert result.curve
     first = next(result for result in results if result.run["model"] == "hetsyn")
     assert first.exact.get("streams", 0) > 0 or "exact" in first.analysis["forms"]
-    if planned.conditions[0].analysed:
+    if planned.task == "shd":
         assert {"deletion", "warp", "time_constants"} <= set(first.analysis)
     again = run_experiment(planned, tmp_path, results_file, Selection(models), data)
     assert [result.seconds for result in again] == [result.seconds for result in results]  # nothing was done again
-    searches, finals = run_count(planned)
-    runs_a_model = (searches + finals) // finals  # the candidates, if any, and one run
-    assert len(read_folder(results_file.parent)) == runs_a_model * len(results)
+    runs_a_model = 1 + len(planned.search.learning_rates) * len(planned.search.seeds)  # the candidates, and one run
+    assert len(read_file(results_file)) == runs_a_model * len(results)
     # nor on a machine that has only the kept results
     elsewhere = run_experiment(planned, tmp_path / "elsewhere", results_file, Selection(models), data)
     assert [result.figure for result in elsewhere] == [result.figure for result in results]
@@ -157,11 +155,11 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
 
 def test_a_condition_with_settings_is_run_without_a_search(tmp_path: Path) -> None:
     planned = smoke(EXPERIMENTS["delayed-match"]())
-    fixed = replace(planned.condition(BASE), name=PAPER, settings=ChosenSettings(1e-3, 8.0), analysed=False)
+    fixed = replace(planned.condition(BASE), name=PAPER, settings=ChosenSettings(1e-3, 8.0))
     planned = replace(planned, conditions=(*planned.conditions, fixed))
     results_file = tmp_path / "kept/delayed-match.json.gz"
     (results,) = run_experiment(planned, tmp_path, results_file, Selection(("hetsyn",), conditions=(PAPER,)))
-    assert [results] == read_folder(results_file.parent)
+    assert [results] == read_file(results_file)
     assert results.run["learning_rate"] == 1e-3
 
 
@@ -170,7 +168,7 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "base/homneu-recurrent/seed-0: accuracy" in done.output
-    assert [r.run["model"] for r in read_folder(tmp_path / "smoke/results")] == ["homneu"] * 3
+    assert [r.run["model"] for r in read_file(tmp_path / "smoke/results/delayed-match.json.gz")] == ["homneu"] * 3
     assert "make report" not in done.output  # the report has no figures of smoke runs
 
 
@@ -179,7 +177,6 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
     [
         (["juggling"], "is not an experiment"),
         (["pairs"], "'pairs' is over: research/results/ has its runs, commit 890ab00 its code"),
-        (["delayed-match", "--share", "3/2"], "--share"),
         (
             ["delayed-match", "--model", "perceptron"],
             "does not have this model or architecture: choose one of the models",

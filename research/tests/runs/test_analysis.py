@@ -56,22 +56,14 @@ def test_warping_moves_spikes_and_the_end_in_proportion() -> None:
     assert np.argwhere(faster.dense()[0]).tolist() == [[5, 0], [25, 1], [49, 0]]
 
 
-def test_a_trace_is_warped_with_its_input() -> None:
-    spikes = np.zeros((1, 100, 1), np.bool_)
-    batch = Batch.of(spikes, torch.arange(100.0).view(1, -1, 1))
-    slower = warp_time(batch, 2.0).target
-    assert slower.shape == (1, 200, 1)
-    assert torch.equal(slower[0, ::2, 0], torch.arange(100.0))
-
-
 def test_time_constants_are_grouped_by_what_their_channels_carry() -> None:
     before, after = network(), network()
     with torch.no_grad():
         after.layer("hidden1").r_in[:, 20:] = float(np.exp(-1 / 2))
-    groups = tau_groups(after, TASK)
+    groups = tau_groups(after, TASK.channel_groups)
     assert groups["noise"].tolist() == pytest.approx([2.0] * 120, rel=1e-5)
     assert groups["cue"].mean() == pytest.approx(8.0, rel=0.05)
-    change = time_constant_change(before, after, TASK)
+    change = time_constant_change(before, after, TASK.channel_groups)
     assert set(change) == {"cue", "noise", "hidden1 recurrent", "readout input"}
     assert change["noise"]["after"]["log_mean"] < 2.01 < 7 < change["noise"]["before"]["log_mean"]
     assert sum(change["cue"]["after"]["counts"]) == 240

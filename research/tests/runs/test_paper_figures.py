@@ -68,7 +68,7 @@ def test_long_time_constants_go_back_to_the_initial_mean() -> None:
 def test_what_a_result_of_pattern_generation_has() -> None:
     run, network = built(SPEC, "pattern-generation")
     found = paper_figures(run, open_task(run), network)
-    assert set(found) == {"forms", "distance", "gaps", "traces"}
+    assert set(found) == {"forms", "distance", "gaps", "time_constants", "traces"}
     assert len(found["traces"]) == 2
     assert len(found["traces"][0]["target"]) == SPEC.steps / 20
     assert found["forms"]["bank"] == pytest.approx(found["forms"]["exact"], rel=0.05)

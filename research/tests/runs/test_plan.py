@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from itertools import chain
 
 import pytest
 
 from hetsyn_model.run_folder import RunError
 from research.catalog import EXPERIMENTS, smoke
-from research.runs.plan import BASE, NEURONS, PAPER, SEARCH_SEED, Cell, ChosenSettings, cells
-from research.runs.planned import final_runs, run_count, search_runs, searches
+from research.runs.plan import NEURONS, PAPER, SEARCH_SEED, Cell, ChosenSettings, cells, search_runs
 from research.runs.run import RunSpec
 from research.runs.runner import Selection
+from research.tests.made_up_results import final_runs, searches
 
 BEST = ChosenSettings(1e-3, 10.0)
 
@@ -21,13 +20,12 @@ BEST = ChosenSettings(1e-3, 10.0)
 def test_every_model_gets_the_same_search_or_every_condition_has_settings(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     if not experiment.search.learning_rates:
-        assert run_count(experiment)[0] == 0
         assert all(condition.settings is not None for condition in experiment.conditions)
         return
     candidates = {
-        (cell, search.condition): search_runs(experiment, cell, search.condition)
+        (cell, condition): search_runs(experiment, cell, condition)
         for cell in cells(experiment)
-        for search in searches(experiment, cell)
+        for condition, _ in searches(experiment, cell).values()
     }
     assert {cell.model for cell, _ in candidates} >= set(NEURONS)
     assert len({len(runs) for runs in candidates.values()}) == 1
@@ -41,10 +39,10 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
     experiment = EXPERIMENTS[name]()
     runs = []
     for cell in cells(experiment):
-        runs += final_runs(experiment, cell, {s.name: BEST for s in searches(experiment, cell)})
-        for _, name, seed in searches(experiment, cell):
+        runs += final_runs(experiment, cell, BEST)
+        for name, seed in searches(experiment, cell).values():
             runs += [run for run in search_runs(experiment, cell, name) if run.seed == seed]
-    assert len({run.name for run in runs}) == len(runs) == sum(run_count(experiment))
+    assert len({run.name for run in runs}) == len(runs)
     for condition in experiment.conditions:
         assert 3 <= condition.seeds < SEARCH_SEED
 
@@ -53,7 +51,7 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
 def test_a_description_survives_json(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     cell = cells(experiment)[0]
-    run = final_runs(experiment, cell, {s.name: BEST for s in searches(experiment, cell)})[0]
+    run = final_runs(experiment, cell, BEST)[0]
     assert RunSpec.from_dict(json.loads(json.dumps(run.to_dict()))) == run
 
 
@@ -69,47 +67,14 @@ def test_the_smoke_version_has_one_run_a_model() -> None:
         assert len({cell.recurrent for cell in cells(small)}) == 1
 
 
-def test_shares_split_the_cells_and_lose_none() -> None:
-    experiment = EXPERIMENTS["delayed-match"]()
-    for count in (1, 2, 3):
-        shares = [Selection(share=(index, count)).cells(experiment) for index in range(count)]
-        assert sorted(map(str, chain(*shares))) == sorted(map(str, cells(experiment)))
-    halves = [Selection(share=(index, 2)).cells(experiment) for index in range(2)]
-    assert [sum(cell.recurrent for cell in half) for half in halves] == [2, 2]
-
-
-def test_an_extension_is_of_some_cells() -> None:
+def test_seeds_beyond_the_plan_are_run_where_no_search_chose_the_settings() -> None:
     experiment = EXPERIMENTS["pattern-generation"]()
-    condition = experiment.condition(PAPER)
-    assert [condition.seeds_of(Cell("hetsyn", recurrent)) for recurrent in (True, False)] == [20, 85]
-    assert condition.most_seeds == 85
-    noise = experiment.condition("paper-settings-noise-4")
-    assert [noise.seeds_of(Cell(model, True)) for model in ("hetsyn", "homneu", "alif")] == [255, 255, 46]
-    assert [noise.seeds_of(Cell(model, False)) for model in ("hetsyn", "hetneu")] == [42, 10]
-    everyone = Selection()
-    assert everyone.has(experiment, noise, Cell("homneu", True), 191)
-    assert not everyone.has(experiment, noise, Cell("alif", True), 46)
-    runs = [final_runs(experiment, Cell("hetsyn", recurrent), {BASE: BEST}) for recurrent in (True, False)]
-    assert [sum(run.condition == PAPER for run in each) for each in runs] == [20, 85]
-    everything = Selection()
-    assert everything.has(experiment, condition, Cell("hetsyn", False), 84)
-    assert not everything.has(experiment, condition, Cell("hetsyn", True), 20)
+    paper, base = experiment.condition(PAPER), experiment.condition("base")
+    assert Selection(seeds=(3, 84)).seeds_of(paper) == [3, 84]
+    assert Selection(seeds=(3, 84)).seeds_of(base) == [3]
+    assert Selection().seeds_of(paper) == list(range(20))
     assert Selection(seeds=(84,)).missing(experiment) == ""
-    assert "the seed 84" in Selection(seeds=(84,), recurrent=True, conditions=(PAPER,)).missing(experiment)
-
-
-@pytest.mark.parametrize("name", ["delayed-match", "equal-series"])
-def test_every_final_run_has_one_share(name: str) -> None:
-    experiment = EXPERIMENTS[name]()
-    shares = [Selection(share=(index, 2)) for index in range(2)]
-    sizes = [0, 0]
-    for condition in experiment.conditions:
-        for cell in filter(condition.has, cells(experiment)):
-            mine = [
-                [share.has(experiment, condition, cell, seed) for seed in range(condition.seeds_of(cell))]
-                for share in shares
-            ]
-            assert all(a != b for a, b in zip(*mine, strict=True))
-            sizes = [size + sum(each) for size, each in zip(sizes, mine, strict=True)]
-    assert min(sizes) >= 0.25 * sum(sizes)
-    assert not Selection(seeds=(1,)).has(experiment, experiment.conditions[0], cells(experiment)[0], 0)
+    assert "the seed 84: choose one of 0 to 4" in Selection(seeds=(84,), conditions=("base",)).missing(experiment)
+    everyone = Selection(models=("hetsyn",), recurrent=True)
+    assert everyone.has(paper, Cell("hetsyn", True))
+    assert not everyone.has(paper, Cell("hetsyn", False))

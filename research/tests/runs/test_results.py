@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from research.runs.results import add_to_file, read_folder, rounded
+from research.runs.results import add_to_file, read_file, rounded
 from research.tests.made_up_results import made_up
 
 EVERY = [run for model in ("hetsyn", "hetneu", "alif", "homneu") for run in made_up(model, 0.9, seeds=5)]
@@ -27,7 +27,7 @@ def test_a_part_that_is_run_later_takes_nothing_from_the_kept_file(tmp_path: Pat
     add_to_file(made_up("hetsyn", 0.9), path)
     add_to_file(made_up("alif", 0.8), path)
     add_to_file([], path)
-    assert [result.run["model"] for result in read_folder(tmp_path)] == ["alif"] * 3 + ["hetsyn"] * 3
+    assert [result.run["model"] for result in read_file(path)] == ["alif"] * 3 + ["hetsyn"] * 3
     assert [path.name] == [each.name for each in tmp_path.iterdir()]
 
 
@@ -36,11 +36,11 @@ def test_a_run_of_another_plan_takes_no_place_of_one_of_this_plan(tmp_path: Path
     old = [replace(r, run=r.run | {"training": r.run["training"] | {"updates": 7}}) for r in new]
     for results in (new, old, new):
         add_to_file(results, tmp_path / "delayed-match.json.gz")
-    assert [r.run["training"]["updates"] for r in read_folder(tmp_path)] == [1000, 7] * 3
+    assert [r.run["training"]["updates"] for r in read_file(tmp_path / "delayed-match.json.gz")] == [1000, 7] * 3
 
 
 def test_processes_that_keep_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "delayed-match.json.gz"
     with ThreadPoolExecutor(8) as pool:  # flock holds between open files, so threads are as good as processes
         list(pool.map(lambda result: add_to_file([result], path), EVERY))
-    assert read_folder(tmp_path) == sorted(EVERY, key=lambda result: result.key)
+    assert read_file(path) == sorted(EVERY, key=lambda result: result.key)

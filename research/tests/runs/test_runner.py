@@ -11,8 +11,8 @@ import pytest
 from hetsyn_model.run_folder import RunError
 from research.catalog import EXPERIMENTS
 from research.runs import runner
-from research.runs.plan import PAPER, Cell
-from research.runs.results import RunResult, add_to_file, read_file, read_result
+from research.runs.plan import PAPER
+from research.runs.results import RunResult, add_to_file, read_file
 from research.runs.run import RunSpec
 from research.runs.runner import Selection, run_experiment
 from research.tests.made_up_results import made_up
@@ -36,7 +36,7 @@ def test_every_condition_has_ten_seeds_before_any_has_more(order: list[RunSpec],
     experiment = EXPERIMENTS["delayed-match"]()
     run_experiment(experiment, tmp_path, tmp_path / "results.json.gz", Selection(("hetsyn",), recurrent=True))
     final = [run for run in order if not run.searching]
-    assert len(final) == sum(condition.seeds_of(Cell("hetsyn", True)) for condition in experiment.conditions)
+    assert len(final) == sum(condition.seeds for condition in experiment.conditions)
     first = [run for run in final if run.seed < 10]
     assert final[: len(first)] == first
     assert {run.condition for run in first} == {condition.name for condition in experiment.conditions}
@@ -65,12 +65,10 @@ def test_a_result_counts_for_settings_that_are_younger_than_it() -> None:
 
 @pytest.mark.parametrize("content", [b"[", b'{"run": 1}', b"[1]", b'[{"a": 1}]', b"\xff"])
 def test_damaged_results_are_one_sentence_and_stay_as_they_are(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "result.json"
+    path = tmp_path / "delayed-match.json.gz"
     path.write_bytes(content)
-    with pytest.raises(RunError, match=r"result.json: not a list of results .*: take the file of an earlier commit"):
+    with pytest.raises(RunError, match=r"match.json.gz: not a list of results .*: take the file of an earlier commit"):
         read_file(path)
     with pytest.raises(RunError, match="not a list of results"):
         add_to_file(made_up("hetsyn", 0.9), path)
-    with pytest.raises(RunError, match=r"result.json: not the result of a run .*: delete it"):
-        read_result(tmp_path)
     assert path.read_bytes() == content

@@ -10,11 +10,9 @@ import torch
 
 import hetsyn
 from hetsyn_model.network import Network
-from hetsyn_model.run_folder import RunError
 from research.catalog import EXPERIMENTS
 from research.catalog.equal import COMPARED, SIZES, trained_values, untrained
-from research.runs.plan import Cell, ChosenSettings
-from research.runs.planned import final_run
+from research.runs.plan import Cell, ChosenSettings, final_run
 from research.runs.results import RunResult
 from research.runs.run import RunSpec, Training, build, open_task, run_batch
 from research.runs.runner import Selection, run_experiment
@@ -27,8 +25,8 @@ SPEC = DelayedMatchSpec(hidden=(6,), delay_ms=100, validation_trials=8, test_tri
 TRAINING = Training(updates=6, batch=8, schedule="step", evaluate_every=3, bank_size=8, whole_range_banks=True)
 
 
-def run_of(model: NeuronModel, kernel: str, seed: int = 0) -> RunSpec:
-    return RunSpec("equal-cue", "c", "delayed-match", SPEC, model, True, seed, 5e-3, 8.0, TRAINING, kernel=kernel)
+def run_of(model: NeuronModel, filters: int, seed: int = 0) -> RunSpec:
+    return RunSpec("equal-cue", "c", "delayed-match", SPEC, model, True, seed, 5e-3, 8.0, TRAINING, filters=filters)
 
 
 def branches(network: Network) -> list[torch.Tensor]:
@@ -39,7 +37,7 @@ def branches(network: Network) -> list[torch.Tensor]:
 
 
 def test_a_neuron_of_dh_snn_has_a_decay_a_branch_before_and_after_training(tmp_path: Path) -> None:
-    run = run_of("dh-snn", "filters-4")
+    run = run_of("dh-snn", 4)
     task = open_task(run)
     before = build(run, task)
     assert isinstance(before, Network)
@@ -58,9 +56,9 @@ def test_a_neuron_of_dh_snn_has_a_decay_a_branch_before_and_after_training(tmp_p
 
 
 def test_the_gradient_of_a_branch_is_that_of_all_its_synapses() -> None:
-    run = run_of("dh-snn", "filters-2")
+    run = run_of("dh-snn", 2)
     task = open_task(run)
-    tied, free = build(run, task), build(replace(run, model="hetsyn", kernel=""), task)
+    tied, free = build(run, task), build(replace(run, model="hetsyn", filters=0), task)
     assert isinstance(tied, Network)
     assert isinstance(free, Network)
     free.load_state_dict(tied.state_dict())
@@ -82,7 +80,7 @@ def test_the_gradient_of_a_branch_is_that_of_all_its_synapses() -> None:
 
 
 def test_a_run_goes_on_with_tied_decays(tmp_path: Path) -> None:
-    run = run_of("dh-snn", "filters-2")
+    run = run_of("dh-snn", 2)
     task = open_task(run)
     train(run, task, tmp_path / "whole")
     half = replace(run, training=replace(TRAINING, updates=6))
@@ -94,9 +92,9 @@ def test_a_run_goes_on_with_tied_decays(tmp_path: Path) -> None:
 
 
 def test_a_free_bank_begins_as_hetsyn_in_that_bank() -> None:
-    run = run_of("free-bank", "filters-4")
+    run = run_of("free-bank", 4)
     task = open_task(run)
-    network, like = build(run, task), build(replace(run, model="hetsyn", kernel=""), task)
+    network, like = build(run, task), build(replace(run, model="hetsyn", filters=0), task)
     assert isinstance(network, FreeBank)
     assert isinstance(like, Network)
     like.banks = dict.fromkeys(like.spec.layer_names, spread_bank(8.0, 4))
@@ -106,7 +104,7 @@ def test_a_free_bank_begins_as_hetsyn_in_that_bank() -> None:
 
 
 def test_a_free_bank_trains_its_weights_alone(tmp_path: Path) -> None:
-    run = run_of("free-bank", "filters-2")
+    run = run_of("free-bank", 2)
     task = open_task(run)
     before = build(run, task)
     train(run, task, tmp_path)
@@ -124,12 +122,12 @@ def test_all_models_of_a_size_train_as_many_values(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     for size, share in SIZES.items():
         conditions = [condition for condition in experiment.conditions if condition.name.endswith(size)]
-        assert [(condition.models[0], condition.kernel) for condition in conditions] == list(COMPARED)
+        assert [(condition.models[0], condition.filters) for condition in conditions] == list(COMPARED)
         counts = [
-            trained_values(c.models[0], c.kernel)(untrained(experiment.task, c.task_spec, c.models[0]))
+            trained_values(c.models[0], c.filters)(untrained(experiment.task, c.task_spec, c.models[0]))
             for c in conditions
         ]
-        goal = share * trained_values("hetsyn", "")(
+        goal = share * trained_values("hetsyn", 0)(
             untrained(experiment.task, EXPERIMENTS[name]().conditions[0].task_spec, "hetsyn")
         )
         assert max(counts) <= goal + 1
@@ -139,42 +137,28 @@ def test_all_models_of_a_size_train_as_many_values(name: str) -> None:
 
 def test_two_free_weights_are_as_many_values_as_a_weight_and_a_decay() -> None:
     spec = untrained("delayed-match", SPEC, "hetsyn")
-    assert trained_values("free-bank", "filters-2")(spec) == trained_values("hetsyn", "")(spec)
+    assert trained_values("free-bank", 2)(spec) == trained_values("hetsyn", 0)(spec)
 
 
-@pytest.mark.parametrize(("model", "kernel"), [("dh-snn", "filters-4"), ("free-bank", "filters-2")])
-def test_a_result_has_the_values_that_were_trained(tmp_path: Path, model: NeuronModel, kernel: str) -> None:
+@pytest.mark.parametrize(("model", "filters"), [("dh-snn", 4), ("free-bank", 2)])
+def test_a_result_has_the_values_that_were_trained(tmp_path: Path, model: NeuronModel, filters: int) -> None:
     experiment = EXPERIMENTS["equal-cue"]()
-    condition = next(c for c in experiment.conditions if (c.models[0], c.kernel) == (model, kernel))
+    condition = next(c for c in experiment.conditions if (c.models[0], c.filters) == (model, filters))
     small = replace(condition, task_spec=SPEC, settings=ChosenSettings(5e-3, 8.0), seeds=1, own_search=False)
     plan = replace(experiment, conditions=(small,), training=TRAINING)
     result: RunResult
     (result,) = run_experiment(plan, tmp_path, tmp_path / "results.json.gz", Selection())
     spec = untrained("delayed-match", SPEC, model)
-    assert result.parameters == trained_values(model, kernel)(spec)
+    assert result.parameters == trained_values(model, filters)(spec)
     assert 0 <= result.figure <= 1
     run = final_run(plan, small, Cell(model, True), 0, {})
     assert result.is_of(run)
     assert RunSpec.from_dict(result.run) == run
 
 
-@pytest.mark.parametrize("kernel", ["", "pair", "filters", "filters-1", "filters-x"])
-def test_a_kernel_without_filters_is_refused(kernel: str) -> None:
-    run = run_of("dh-snn", kernel)
-    with pytest.raises(RunError, match=r"DH-SNN and the free bank have filters-2, filters-4 or more$"):
-        build(run, open_task(run))
-
-
-@pytest.mark.parametrize("kernel", ["pair", "order-0.5"])
-def test_a_kernel_that_is_no_longer_trained_is_refused(kernel: str) -> None:
-    run = run_of("hetsyn", kernel)
-    with pytest.raises(RunError, match=f"kernel '{kernel}': only commit 890ab00"):
-        build(run, open_task(run))
-
-
 def test_both_are_exported_through_the_public_door(tmp_path: Path) -> None:
-    for model, kernel in (("dh-snn", "filters-4"), ("free-bank", "filters-2")):
-        run = run_of(model, kernel)  # type: ignore[arg-type]
+    for model, filters in (("dh-snn", 4), ("free-bank", 2)):
+        run = run_of(model, filters)  # type: ignore[arg-type]
         task = open_task(run)
         network = build(run, task)
         out = tmp_path / model / "1"

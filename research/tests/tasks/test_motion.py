@@ -12,12 +12,12 @@ from hetsyn_model.training.config import load_config
 from hetsyn_model.training.datasets.read_arrays import read_arrays
 from hetsyn_model.training.prepared import prepare
 from research.catalog import EXPERIMENTS
-from research.runs.plan import NEURONS, ChosenSettings, cells
-from research.runs.planned import final_run, searches
+from research.runs.plan import NEURONS, ChosenSettings, cells, final_run
 from research.tasks.motion import PEOPLE, Motion, MotionSpec, division
 from research.tasks.neurons import build_network, network_spec
 from research.tasks.smartwatch import CHANNELS, EXERCISES, FILE, STEP_S, main, read_watch, windows
 from research.tasks.task import MissingData
+from research.tests.made_up_results import searches
 from research.tests.watch_file import write_watch
 
 SPEC = MotionSpec(hidden=(6,), levels=4)
@@ -53,8 +53,7 @@ def test_nobody_who_judges_is_heard_in_training_or_in_the_search(seed: int) -> N
     own = division(seed)
     assert sorted((*own.train, *own.validation, *own.test)) == list(range(PEOPLE))
     cell = cells(experiment)[0]
-    named = {search.name: search.seed for search in searches(experiment, cell)}
-    chosen = {name: ChosenSettings(1e-3, float(number)) for name, number in named.items()}
+    chosen = {name: ChosenSettings(1e-3, float(of)) for name, (_, of) in searches(experiment, cell).items()}
     run = final_run(experiment, experiment.conditions[0], cell, seed, chosen)
     searched = division(int(run.tau_steps))  # the seed of the search whose settings the run takes
     assert not set(own.test) & {*searched.train, *searched.validation}
