@@ -95,25 +95,6 @@ class ChunkTimes:
         self.engine = Histogram(SECONDS)
         self.commit = Histogram(SECONDS)
 
-    def observe(self, watches: Sequence[Watch], ended_s: float, *, has_store: bool = False) -> None:
-        """Count chunks that ended together."""
-        request, queue, engine, bounds = self.request, self.queue, self.engine, SECONDS
-        requests, queues = request.counts, queue.counts
-        for (engine_s, store_s), batch in groupby(watches, _parts):  # those of a batch are alike
-            busy_s, chunks = engine_s + store_s, 0
-            for started_s, together in groupby(map(_started_of, batch)):  # those of a frame came together
-                times = len(list(together))
-                request_s = ended_s - started_s
-                queue_s = request_s - busy_s
-                requests[bisect_left(bounds, request_s)] += times
-                queues[bisect_left(bounds, queue_s)] += times
-                request.total += request_s * times
-                queue.total += queue_s * times if queue_s > 0.0 else 0.0  # negative if a test set the watch
-                chunks += times
-            engine.observe(engine_s, chunks)
-            if has_store:
-                self.commit.observe(store_s, chunks)
-
 
 class Timings:
     """All histograms of a server. Used from one event loop.
@@ -141,7 +122,22 @@ class Timings:
         times = by_model.get(model)
         if times is None:
             times = by_model[model] = by_model.setdefault(self._label(model), ChunkTimes())
-        times.observe(watches, ended_s, has_store=self.has_store)
+        request, queue, bounds = times.request, times.queue, SECONDS
+        requests, queues = request.counts, queue.counts
+        for (engine_s, store_s), batch in groupby(watches, _parts):  # those of a batch are alike
+            busy_s, chunks = engine_s + store_s, 0
+            for started_s, together in groupby(map(_started_of, batch)):  # those of a frame came together
+                alike = len(list(together))
+                request_s = ended_s - started_s
+                queue_s = request_s - busy_s
+                requests[bisect_left(bounds, request_s)] += alike
+                queues[bisect_left(bounds, queue_s)] += alike
+                request.total += request_s * alike
+                queue.total += queue_s * alike if queue_s > 0.0 else 0.0  # negative if a test set the watch
+                chunks += alike
+            times.engine.observe(engine_s, chunks)
+            if self.has_store:
+                times.commit.observe(store_s, chunks)
         return ended_s
 
     def batch(self, model: str, chunks: int) -> None:

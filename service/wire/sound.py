@@ -7,6 +7,7 @@ import binascii
 import io
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
@@ -25,54 +26,41 @@ class SampleFormat(NamedTuple):
     """A format of samples.
 
     Attributes:
-        width: bytes of a sample.
-        decode: makes float32 [n] of whole samples.
         text: names it in a message.
+        width: bytes of a sample.
+        dtype: of the numbers that the samples' bytes are.
+        full_scale: divides numbers that are integers around 0.
+        convert: makes float32 [n] of other numbers; None if they are such integers.
     """
 
-    width: int
-    decode: Callable[[bytes], Samples]
     text: str
+    width: int
+    dtype: str
+    full_scale: float = 1.0
+    convert: Callable[[NDArray[Any]], Samples] | None = None
 
 
-def _integers(dtype: str, scale: float, zero: int = 0) -> Callable[[bytes], Samples]:
-    def decode(data: bytes) -> Samples:
-        samples: Samples = (np.frombuffer(data, dtype).astype(np.float32) - np.float32(zero)) / np.float32(scale)
-        return samples
-
-    return decode
-
-
-def _decode_s16le(data: bytes) -> Samples:
-    samples: Samples = np.frombuffer(data, "<i2").astype(np.float32) / FULL_SCALE
+def _from_8_bits(numbers: NDArray[np.uint8]) -> Samples:
+    samples: Samples = (numbers.astype(np.float32) - np.float32(128)) / np.float32(128)
     return samples
 
 
-def _decode_s16be(data: bytes) -> Samples:
-    samples: Samples = np.frombuffer(data, ">i2").astype(np.float32) / FULL_SCALE
-    return samples
-
-
-def _decode_24(data: bytes, first: int, dtype: str) -> Samples:
-    """Decode samples of three bytes as the upper three of four: exact in float32.
+def _from_24_bits(numbers: NDArray[np.uint8], first: int, dtype: str) -> Samples:
+    """Convert samples of three bytes as the upper three of four: exact in float32.
 
     Args:
         first: position of the first of the three bytes among the four.
     """
-    padded = np.zeros((len(data) // 3, 4), np.uint8)
-    padded[:, first : first + 3] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+    padded = np.zeros((len(numbers) // 3, 4), np.uint8)
+    padded[:, first : first + 3] = numbers.reshape(-1, 3)
     samples: Samples = padded.view(dtype)[:, 0].astype(np.float32) / np.float32(2.0**31)
     return samples
 
 
-def _floats(dtype: str) -> Callable[[bytes], Samples]:
-    def decode(data: bytes) -> Samples:
-        samples = np.frombuffer(data, dtype)
-        if not np.isfinite(samples).all():
-            raise InputError("the sound has samples that are not finite: send numbers from -1 to 1")
-        return clipped(samples)
-
-    return decode
+def _from_floats(numbers: NDArray[Any]) -> Samples:
+    if not np.isfinite(numbers).all():
+        raise InputError("the sound has samples that are not finite: send numbers from -1 to 1")
+    return clipped(numbers)
 
 
 def clipped(samples: NDArray[Any]) -> Samples:
@@ -97,25 +85,17 @@ def _alaw_table() -> Samples:
     return np.where(code & 0x80, magnitude, -magnitude).astype(np.float32) / FULL_SCALE
 
 
-def _looked_up(table: Samples) -> Callable[[bytes], Samples]:
-    def decode(data: bytes) -> Samples:
-        samples: Samples = table[np.frombuffer(data, np.uint8)]
-        return samples
-
-    return decode
-
-
 FORMATS = {
-    "pcm_s16le": SampleFormat(2, _decode_s16le, "16-bit"),
-    "pcm_s16be": SampleFormat(2, _decode_s16be, "16-bit"),
-    "pcm_s24le": SampleFormat(3, lambda data: _decode_24(data, 1, "<i4"), "24-bit"),
-    "pcm_s24be": SampleFormat(3, lambda data: _decode_24(data, 0, ">i4"), "24-bit"),
-    "pcm_s32le": SampleFormat(4, _integers("<i4", 2.0**31), "32-bit"),
-    "pcm_u8": SampleFormat(1, _integers("u1", 128, 128), "8-bit"),
-    "pcm_f32le": SampleFormat(4, _floats("<f4"), "32-bit float"),
-    "pcm_f64le": SampleFormat(8, _floats("<f8"), "64-bit float"),
-    "mulaw": SampleFormat(1, _looked_up(_mulaw_table()), "mu-law"),
-    "alaw": SampleFormat(1, _looked_up(_alaw_table()), "A-law"),
+    "pcm_s16le": SampleFormat("16-bit", 2, "<i2", 2.0**15),
+    "pcm_s16be": SampleFormat("16-bit", 2, ">i2", 2.0**15),
+    "pcm_s24le": SampleFormat("24-bit", 3, "u1", convert=partial(_from_24_bits, first=1, dtype="<i4")),
+    "pcm_s24be": SampleFormat("24-bit", 3, "u1", convert=partial(_from_24_bits, first=0, dtype=">i4")),
+    "pcm_s32le": SampleFormat("32-bit", 4, "<i4", 2.0**31),
+    "pcm_u8": SampleFormat("8-bit", 1, "u1", convert=_from_8_bits),
+    "pcm_f32le": SampleFormat("32-bit float", 4, "<f4", convert=_from_floats),
+    "pcm_f64le": SampleFormat("64-bit float", 8, "<f8", convert=_from_floats),
+    "mulaw": SampleFormat("mu-law", 1, "u1", convert=_mulaw_table().take),
+    "alaw": SampleFormat("A-law", 1, "u1", convert=_alaw_table().take),
 }
 
 
@@ -144,12 +124,13 @@ def decode_samples(data: bytes, encoding: str, channels: int = 1) -> Samples:
     Raises:
         InputError: the data is cut off, or has floats that are not finite.
     """
-    width, decode, text = FORMATS[encoding]
+    text, width, dtype, full_scale, convert = FORMATS[encoding]
     if len(data) % (width * channels):
         raise InputError(
             f"{len(data)} bytes are not a whole number of {text} samples of {channels} channel(s): send whole samples"
         )
-    samples = decode(data)
+    numbers = np.frombuffer(data, dtype)
+    samples: Samples = numbers.astype(np.float32) / full_scale if convert is None else convert(numbers)
     return samples if channels == 1 else mixed(samples.reshape(-1, channels))
 
 

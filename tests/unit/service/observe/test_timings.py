@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.observe.drops import MOST_LINES, Drop, DropLog
-from service.observe.timings import MOST_MODELS, OTHER, SECONDS, ChunkTimes, Histogram, Timings
+from service.observe.timings import MOST_MODELS, OTHER, SECONDS, Histogram, Timings
 from service.observe.watch import Ran, Watch
 from tests.support.clock import Clock
 
@@ -26,14 +26,19 @@ def test_each_bucket_has_the_values_up_to_its_bound(values: list[tuple[float, in
     assert histogram.total == pytest.approx(sum(value * times for value, times in values))
 
 
-def test_a_request_is_its_queue_its_engine_and_its_commit() -> None:
+def test_a_request_is_its_queue_its_engine_and_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.perf_counter", lambda: 110.0)
     ran = Ran(101.0, 0.5, 1.0).and_then(Ran(103.0, 0.25, 0.5))
-    watch, times = Watch(100.0, ran, 0.125), ChunkTimes()
-    times.observe([watch], 110.0, has_store=True)
+    watch, timings = Watch(100.0, ran, 0.125), Timings()
+    timings.has_store = True
+    assert timings.applied("http", "digits", [watch]) == 110.0
+    ((transport, model, times),) = timings.by_label()
+    assert (transport, model) == ("http", "digits")
     assert (watch.ran.begun_s, watch.ran.batches) == (101.0, 1.5)
     assert times.request.total == 10.0
     assert (times.queue.total, times.engine.total, times.commit.total) == (9.125, 0.75, 0.125)
-    times.observe([watch], 110.0)
+    timings.has_store = False
+    timings.applied("http", "digits", [watch])
     assert sum(times.commit.counts) == 1
 
 
