@@ -25,6 +25,10 @@ class Connections:
 
     At the limit, the connection that has been longest without a complete request is closed: idle, or in the middle of
     one. WebSockets stay, and so do connections that wait for an answer.
+
+    Attributes:
+        waiting: connections without a complete request, longest first. Each enters when it is new or answered, and
+            leaves when its request is complete.
     """
 
     def __init__(self, limits: Limits, counters: Counters, budget: Budget) -> None:
@@ -32,7 +36,7 @@ class Connections:
         self.counters = counters
         self.budget = budget
         self._all: set[object] = set()
-        self._waiting: OrderedDict[Waiting, None] = OrderedDict()
+        self.waiting: OrderedDict[Waiting, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -40,27 +44,18 @@ class Connections:
     def enter(self, connection: object) -> bool:
         """Admit a connection. Returns False if there is no room, and no waiting connection to close."""
         if len(self._all) >= self.limits.max_connections:
-            if not self._waiting:
+            if not self.waiting:
                 return False
-            longest = next(iter(self._waiting))
+            longest = next(iter(self.waiting))
             self.leave(longest)
             longest.end("displaced")
         self._all.add(connection)
         return True
 
-    def wait(self, connection: Waiting) -> None:
-        """Append a connection to the waiting ones: it is new, or its last request is answered."""
-        self._waiting[connection] = None
-        self._waiting.move_to_end(connection)
-
-    def work(self, connection: Waiting) -> None:
-        """Remove a connection from the waiting ones: its request is complete."""
-        self._waiting.pop(connection, None)
-
     def leave(self, connection: object) -> None:
         """Forget a connection; repeated calls do nothing."""
         self._all.discard(connection)
-        self._waiting.pop(connection, None)  # type: ignore[call-overload]  # other objects are not among the waiting
+        self.waiting.pop(connection, None)  # type: ignore[call-overload]  # other objects are not among the waiting
 
 
 class Deadline:

@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(HIGH_WATER_BYTES)
         self._unread = Unread(self._connections, transport)
         if self._connections.enter(self):
-            self._connections.wait(self)
+            self._connections.waiting[self] = None
             self._expect_headers()
         else:
             self.end("refused")
@@ -148,29 +148,38 @@ class Connection(asyncio.Protocol):
             self._work.leave()
 
     def data_received(self, data: bytes) -> None:
+        """Parse bytes, or refuse them; then go on with what is complete."""
         if self._is_over:
             return
-        was_between, self._parts = self._is_between, 0
-        if len(data) > ROUND_BYTES:
-            data, self._later = data[:ROUND_BYTES], data[ROUND_BYTES:]
+        was_between, self._parts, self._later, size = self._is_between, 0, data, ROUND_BYTES
         try:
-            self._parse(data)
-            while self._later:
+            while self._later and not self._is_over:
                 if self._parts > ROUND_PARTS:
                     self.transport.pause_reading()
                     self.loop.call_soon(self._next_round)
                     break
-                size = ROUND_BYTES if self._is_chunked else len(self._later)
                 data, self._later = self._later[:size], self._later[size:]
-                self._parse(data)
+                self._header_bytes += len(data)
+                self.parser.feed_data(data)
+                if self._header_bytes > MOST_HEADER_BYTES and not (self._is_over or self.transport.is_closing()):
+                    is_url = self._is_in_head and not self.headers and len(self.url) > MOST_URL_BYTES
+                    self._refuse("too-long", messages.LONG_URL if is_url else messages.LONG_HEADERS)
+                size = ROUND_BYTES if self._is_chunked else len(self._later)
         except Taken:
             return
+        except HttpParserError as error:
+            if not self._is_over:
+                is_version = "Invalid HTTP version" in str(error)
+                self._refuse("malformed", messages.VERSION if is_version else messages.MALFORMED)
+        if self._is_over:
+            self._later = b""
         if self._work is not None:
             self._work.go_on(self._is_between)
         elif self._is_over:
             return
         elif self._is_between and not was_between and not self._is_in_head:  # the body of an answered request
-            self._expect_request()
+            self._is_idle = True
+            self._deadline.set(self.loop.time() + self._connections.limits.idle_timeout_s)
         elif self._is_idle:
             self._expect_headers()
 
@@ -180,21 +189,6 @@ class Connection(asyncio.Protocol):
             if not self.flow.read_paused:
                 self.transport.resume_reading()
             self.data_received(data)
-
-    def _parse(self, data: bytes) -> None:
-        """Parse bytes, or refuse them."""
-        if self._is_over:
-            return
-        self._header_bytes += len(data)
-        try:
-            self.parser.feed_data(data)
-        except HttpParserError as error:
-            if not self._is_over:
-                is_version = "Invalid HTTP version" in str(error)
-                self._refuse("malformed", messages.VERSION if is_version else messages.MALFORMED)
-        if self._header_bytes > MOST_HEADER_BYTES and not (self._is_over or self.transport.is_closing()):
-            is_url = self._is_in_head and not self.headers and len(self.url) > MOST_URL_BYTES
-            self._refuse("too-long", messages.LONG_URL if is_url else messages.LONG_HEADERS)
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
@@ -303,12 +297,13 @@ class Connection(asyncio.Protocol):
             keep_alive,
         )
         self._is_idle, self._deadline.due_s = False, inf
-        if (planner := self._door.planner(method, path)) is not None:
-            self._work = Exchange(self._door, planner, head, self)
+        door = self._door
+        if method == b"POST" and (planner := door.planners.get(path) or door.find(path)) is not None:
+            self._work = Exchange(door, planner, head, self)
         else:
-            more = self._door.headers(head)
+            more = door.headers(head)
             self._work = ApplicationRequest(
-                self._app, head, self._scope, self, self.flow, self.server_state, more, self._responded
+                self._app, head, self._scope, self, self.flow, self.server_state, more, self.respond
             )
         self.headers = []  # a new list for the trailers: they must not replace headers (RFC 9110, section 6.5.1)
 
@@ -323,8 +318,10 @@ class Connection(asyncio.Protocol):
             return
         self._header_bytes = 0
         self._is_between = True
-        if self._work is not None:
-            self._connections.work(self)
+        waiting = self._connections.waiting
+        waiting.pop(self, None)
+        if self._work is None:  # answered already
+            waiting[self] = None
 
     # a response calls these
 
@@ -345,29 +342,26 @@ class Connection(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def respond(self, response: bytes) -> None:
-        self.transport.write(response)
-        if self._work is not None and not self._work.keep_alive:
-            self.close()
-        self._responded()
-
-    def _responded(self) -> None:
-        if self._work is not None:
-            self._reader = self._work.client
+    def respond(self, response: bytes | None = None) -> None:
+        """Send the response to the request, and wait for the next request. None: the response is sent already."""
+        work, transport = self._work, self.transport
+        if response is not None:
+            transport.write(response)
+            if work is not None and not work.keep_alive:
+                self.close()
+        if work is not None:
+            self._reader = work.client
             self._work = None
         self.server_state.total_requests += 1
-        if not self.transport.is_closing():
-            self._connections.wait(self)
+        if not transport.is_closing():
+            self._connections.waiting[self] = None
             self.flow.resume_reading()
-            self._expect_request()
-        elif self.transport.get_write_buffer_size():  # it stays open until its client has read everything
+            self._is_idle = True
+            self._deadline.set(self.loop.time() + self._connections.limits.idle_timeout_s)
+        elif transport.get_write_buffer_size():  # it stays open until its client has read everything
             self._unread.begin(self._reader)
-        elif not self.transport.can_write_eof():  # over TLS, its client has yet to close it
-            self._connections.wait(self)
-
-    def _expect_request(self) -> None:
-        self._is_idle = True
-        self._deadline.set(self.loop.time() + self._connections.limits.idle_timeout_s)
+        elif not transport.can_write_eof():  # over TLS, its client has yet to close it
+            self._connections.waiting[self] = None
 
     def _expect_headers(self) -> None:
         self._is_idle = False

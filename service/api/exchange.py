@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from service.admission.uploads import FREE_BYTES, Upload, check_length, too_large
 from service.api import problems
-from service.api.messages import Field, Head, lines_of, response_bytes
+from service.api.messages import STATUS_LINES, Field, Head, lines_of
 from service.errors import forget_frames
 from service.ingress import SMALL_BYTES, Arrival, Encoded, Ingress, Source
 from service.keys.caller import ANYBODY, Caller, Scope
@@ -61,7 +61,7 @@ class Door:
 
     Args:
         keys: None lets everybody in.
-        planners: the planners of fixed paths.
+        planners: the planners of requests with a chunk (POST) for fixed paths.
         find: finds the planner of any other path, or none.
         cors_origins: origins of pages that may send requests.
     """
@@ -78,16 +78,10 @@ class Door:
         self.ingress = ingress
         self.counters = counters
         self.keys = keys
-        self._planners, self._find = planners, find
+        self.planners, self.find = planners, find
         self._origins = {origin.lower().encode() for origin in cors_origins}  # as browsers send them
         self._defaults: Sequence[Field] = ()
         self._default_lines = b""
-
-    def planner(self, method: bytes, path: str) -> Planner | None:
-        """Find the planner of a request; None for a request without a chunk."""
-        if method != b"POST":
-            return None
-        return self._planners.get(path) or self._find(path)
 
     def headers(self, head: Head) -> Sequence[Field]:
         """Make the headers that a response has for its request: its ids, and what a page of another origin may read."""
@@ -119,7 +113,7 @@ class Responder(Protocol):
     server_state: ServerState
 
     def respond(self, response: bytes) -> None:
-        """Answer the current request."""
+        """Send the response to the current request."""
 
     def write(self, data: bytes) -> None:
         """Send an interim response."""
@@ -181,15 +175,27 @@ class Exchange:
         """Begin the chunk if the body is complete; else wait for the rest, or refuse the request."""
         if self._is_over or self._arrival is not None:
             return
+        plan, upload, size = self._plan, self._upload, len(self._body)
         try:
             if self._error is not None:
-                self._refuse(self._error)
-            elif is_complete:
-                self._begin()
-            else:
-                self._wait()
+                raise self._error
+            assert plan is not None
+            if not is_complete:
+                self._wait(plan)
+                return
+            if upload is not None:
+                upload.end()
+                upload.take(size - self._counted_bytes)
+            elif size > SMALL_BYTES:
+                self._upload = upload = self._door.ingress.arriving(self.client)
+                if size > FREE_BYTES:  # a smaller body was in the connection's buffer
+                    upload.take(size)
+            source = Source(plan.request, plan.transport, self.client, self._caller)
+            encoded = plan.encoded(bytes(self._body), upload)
+            self._body = b""  # ``encoded`` frees it when the chunk is decoded
+            self._arrival = self._door.ingress.begin(source, encoded, self._answer, self)
         except Exception as error:
-            self._refuse(error)
+            self._answer(error)
 
     def leave(self) -> None:
         """Stop: the client has gone, or its connection ends."""
@@ -202,48 +208,41 @@ class Exchange:
         else:
             self._arrival.told = self._committed
 
-    def _wait(self) -> None:
+    def _wait(self, plan: Plan) -> None:
         """Wait for more of the body, and count the bytes that have come."""
-        upload, plan = self._upload, self._plan
-        assert plan is not None
+        upload = self._upload
         if upload is None:
             check_length(self.head.fields.get(b"content-length", b""), plan.max_bytes, plan.advice)
             self._upload = upload = self._door.ingress.arriving(self.client)
             upload.check()
-            upload.begin(self._refuse)
+            upload.begin(self._answer)
             if self.head.expects:
                 self._responder.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         upload.take(len(self._body) - self._counted_bytes)
         self._counted_bytes = len(self._body)
 
-    def _begin(self) -> None:
-        plan, upload, body = self._plan, self._upload, self._body
-        size = len(body)
-        assert plan is not None
-        if upload is not None:
-            upload.end()
-            upload.take(size - self._counted_bytes)
-        elif size > SMALL_BYTES:
-            self._upload = upload = self._door.ingress.arriving(self.client)
-            if size > FREE_BYTES:  # a smaller body was in the connection's buffer
-                upload.take(size)
-        source = Source(plan.request, plan.transport, self.client, self._caller)
-        encoded = plan.encoded(bytes(body), upload)
-        self._body = b""  # ``encoded`` frees it when the chunk is decoded
-        self._arrival = self._door.ingress.begin(source, encoded, self._answered, self)
-
-    def _answered(self, result: Answer | Exception) -> None:
-        plan = self._plan
-        assert plan is not None
+    def _answer(self, result: Answer | Exception) -> None:
+        """Respond with the reply to the chunk, or with the problem."""
+        plan, door, responder = self._plan, self._door, self._responder
         if isinstance(result, Exception):
-            self._refuse(result)
-            return
-        try:
-            lines, body = plan.reply(result)
-        except Exception as error:
-            self._refuse(error)
+            status, lines, body = self._refusal(result)
         else:
-            self._respond(200, lines + b"content-length: %d\r\n" % len(body), body)
+            assert plan is not None
+            try:
+                lines, body = plan.reply(result)
+                status, lines = 200, lines + b"content-length: %d\r\n" % len(body)
+            except Exception as error:
+                status, lines, body = self._refusal(error)
+        if self._upload is not None:
+            self._release()
+        self._is_over = True
+        if not self.keep_alive:
+            lines += b"connection: close\r\n"
+        lines = door.lines(self.head, responder.server_state.default_headers) + lines
+        if access_log.hasHandlers():
+            self.context.copy().run(self._log, status)
+        self._arrival = None
+        responder.respond(b"%b%b\r\n%b" % (STATUS_LINES[status], lines, body))
 
     def _committed(self, result: Answer | Exception) -> None:
         """Count the chunk of a client that has gone, if it was not committed."""
@@ -259,30 +258,17 @@ class Exchange:
         session = "" if self._arrival is None else self._arrival.session
         return self.context.copy().run(self._door.ingress.refused, error, request, session)
 
-    def _refuse(self, error: Exception) -> None:
-        plan = self._plan
-        if plan is not None:
-            plan.failed()
+    def _refusal(self, error: Exception) -> tuple[int, bytes, bytes]:
+        """Make the response to a request that is refused: its status, lines of its head, and its body."""
+        if self._plan is not None:
+            self._plan.failed()
         response = problems.response(self._problem(error))
         if response.headers.get("connection") == "close":
             self.keep_alive = False
             del response.headers["connection"]
         self._error = None
         forget_frames(error)  # they refer to this object
-        self._respond(response.status_code, lines_of(response.raw_headers), bytes(response.body))
-
-    def _respond(self, status: int, lines: bytes, body: bytes) -> None:
-        if self._upload is not None:
-            self._release()
-        self._is_over = True
-        door, responder = self._door, self._responder
-        if not self.keep_alive:
-            lines += b"connection: close\r\n"
-        lines = door.lines(self.head, responder.server_state.default_headers) + lines
-        if access_log.hasHandlers():
-            self.context.copy().run(self._log, status)
-        self._arrival = None
-        responder.respond(response_bytes(status, lines, body))
+        return response.status_code, lines_of(response.raw_headers), bytes(response.body)
 
     def _log(self, status: int) -> None:
         """Write the access line; runs in the request's context, which has its ids."""

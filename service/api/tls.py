@@ -43,7 +43,7 @@ class TlsHandshake(asyncio.Protocol):
         if not self._connections.enter(self):
             self.end("refused")
             return
-        self._connections.wait(self)
+        self._connections.waiting[self] = None
         self._deadline.set(self._loop.time() + self._connections.limits.header_timeout_s)
         self._shaking = self._loop.start_tls(transport, self, self._context, server_side=True)
         # its first step runs now and not in a task: uvloop may read the client's first bytes before a task begins
