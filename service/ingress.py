@@ -106,6 +106,7 @@ class Arrival(Applying):
         came_s: when it was complete, in seconds of ``time.perf_counter``.
     """
 
+    has_own_permit = True
     _task: asyncio.Task[None] | None = None
 
     def __init__(
@@ -118,17 +119,31 @@ class Arrival(Applying):
         self._ingress = ingress
 
     def come(self) -> bool:
-        """Take permit and place, and decode it. Returns whether to begin it now; else it begins later, or is over."""
-        source = self.source
+        """Take place and permit, and decode it. Returns whether to begin it now; else it begins later, or is over."""
+        source, permit, encoded, ingress = self.source, self.permit, self.encoded, self._ingress
         if self.is_over:
             return False
-        if source.transport in WAITING:
-            if not self._ingress.stream_turns.take():
-                self.permit.due_s = time.monotonic() + self._ingress.queue_timeout_s  # the wait counts against it
+        if source.transport in WAITING and permit.place is None:
+            if not ingress.stream_turns.take():
+                permit.due_s = time.monotonic() + ingress.queue_timeout_s  # the wait counts against it
                 self._spawn(self._wait())
                 return False
-            self.permit.place = self._ingress.stream_turns.give_back
-        return self._admit()
+            permit.place = ingress.stream_turns.give_back
+        try:
+            permit.take()
+            if encoded.size > FREE_BYTES or source.decoding is not None:
+                self._spawn(self._decode())
+                return False
+            if encoded.decoded is not None and encoded.events is not None:
+                request = encoded.events.request(*encoded.decoded)
+            else:
+                request = encoded.decode(IN_LOOP)
+            return self._is_ready(request if encoded.size <= SMALL_BYTES else ingress.counted(encoded, request))
+        except TakesLong:
+            self._spawn(self._decode())
+        except Exception as error:
+            self._refuse(error)
+        return False
 
     def drop(self) -> bool:
         if self.is_over:
@@ -144,34 +159,15 @@ class Arrival(Applying):
         self._task = asyncio.get_running_loop().create_task(work, context=self.request_context.context)
 
     async def _wait(self) -> None:
-        """Wait for a place among the chunks of streams."""
+        """Wait for a place among the chunks of streams, and come again with it."""
         try:
             await self._ingress.stream_turns.wait(self.source.client, self.permit.due_s)
         except Exception as error:
             self._refuse(error)
             return
         self.permit.place, self._task = self._ingress.stream_turns.give_back, None
-        if self._admit():
+        if self.come():
             begin([self])
-
-    def _admit(self) -> bool:
-        """Do the rest of ``come``, with a place."""
-        permit, encoded = self.permit, self.encoded
-        try:
-            permit.take()
-            if encoded.size > FREE_BYTES or self.source.decoding is not None:
-                self._spawn(self._decode())
-                return False
-            if encoded.decoded is not None and encoded.events is not None:
-                request = encoded.events.request(*encoded.decoded)
-            else:
-                request = encoded.decode(IN_LOOP)
-            return self._is_ready(request if encoded.size <= SMALL_BYTES else self._ingress.counted(encoded, request))
-        except TakesLong:
-            self._spawn(self._decode())
-        except Exception as error:
-            self._refuse(error)
-        return False
 
     async def _decode(self) -> None:
         try:
@@ -211,10 +207,6 @@ class Arrival(Applying):
         else:
             self.is_over = True
             self._tell(answer)
-
-    def _tell(self, result: Answer | Exception) -> None:
-        self.permit.give_back()
-        super()._tell(result)
 
 
 class Together:

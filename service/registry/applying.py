@@ -70,12 +70,14 @@ class Applying(Item):
         snapshot, planned: the snapshot that it was decided on, and the decision.
         store_s: seconds of its commits.
         request_context: has its request's context, for its span; None if a frame has one for all.
+        has_own_permit: it gives back its permit with its answer; a frame's chunks share one.
     """
 
     is_over = False
     session = ""
     snapshot = ABSENT
     store_s = 0.0
+    has_own_permit = False
     request_context: HasContext | None = None
     request: InferRequest
     planned: PlannedChunk
@@ -280,6 +282,8 @@ class Applying(Item):
 
     def _tell(self, result: Answer | Exception) -> None:
         """Answer. An error in it does not keep others, computed together, from their answers."""
+        if self.has_own_permit:
+            self.permit.give_back()
         if isinstance(result, Exception):
             forget_frames(result)
         told, self.told = self.told, _nobody  # the function may hold the chunk: free its memory now

@@ -48,7 +48,7 @@ class SessionEntry:
         has_place: the session counts as an open one.
         bytes: memory that the groups count for the session.
         stays: the entry needs no work when its last request leaves it.
-        is_plain: its next chunk of spikes changes neither its memory nor its row.
+        is_plain: the session goes on in its row with spikes and plain replies alone, so its memory does not change.
         is_taken: a request holds the session exclusively.
         store_failures: requests that failed because of the store.
         users: requests that use the entry; it stays in the table while there are any.
@@ -302,11 +302,6 @@ class Quota:
         """Count an entry as just used, with ``count`` bytes, in place of what it counted before."""
         more_bytes = count - entry.bytes
         entry.bytes = count
-        if row == entry.row and row:
-            for group in entry.groups:
-                group.bytes += more_bytes
-                group.rows[row].move_to_end(entry.id)
-            return
         has_place = row in ("first", "later")
         for group in entry.groups:
             group.open += has_place - entry.has_place

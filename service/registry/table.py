@@ -215,8 +215,16 @@ class SessionTable:
         if session is None:
             self.quota.count(entry, 0, "")
             entry.stays = entry.is_plain = False
-        elif entry.is_plain and session.stream is not None and _goes_on_plain(session):
-            for group in entry.groups:  # no length has changed
+        elif session.stream is not None and entry.row == "later" and _expected_of(session) > 1:
+            # it goes on in its row: a new session under its id would expect chunk 1
+            if not (entry.is_plain and isinstance(_reply_of(session), PlainReply)):  # else no length has changed
+                count = ENTRY_BYTES + session.bytes
+                if count > entry.bytes:
+                    self.quota.make_room(entry.groups, 0, count - entry.bytes)
+                for group in entry.groups:
+                    group.bytes += count - entry.bytes
+                entry.bytes, entry.is_plain = count, False
+            for group in entry.groups:
                 group.rows["later"].move_to_end(entry.id)
         else:
             count, row = ENTRY_BYTES + session.bytes, row_of(session)
@@ -272,8 +280,3 @@ def _forget(entry: SessionEntry) -> None:
 
 
 _reply_of, _expected_of = attrgetter("known.progress.last.reply"), attrgetter("known.progress.expected_seq")
-
-
-def _goes_on_plain(session: Session) -> bool:
-    """Return whether the last chunk went on with the session. A new session under its id would expect chunk 1."""
-    return isinstance(_reply_of(session), PlainReply) and bool(_expected_of(session) > 1)
