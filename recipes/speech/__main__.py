@@ -16,14 +16,13 @@ from hetsyn_model.training.datasets.data import DataError
 from recipes.speech import adaptation, experiments, streams
 from recipes.speech.people import Division
 from recipes.speech.plan import PLAN, SPEAKERS
-from recipes.speech.pool import Folders, gather_speech, of_people, read_pool
+from recipes.speech.pool import gather_speech, of_people, read_pool
 from recipes.speech.report import RESULTS, report
 from recipes.speech.training import SERVABLE, keep_served, run
 from recipes.speech.vocabulary import DIGITS, percent, vocabulary
 from recipes.speech.voices import others
 from recipes.speech.voices.corpus import digits, installed, synthesise
 
-GAMES = [Path("/usr/share/ktuberling/sounds"), Path("/usr/share/tuxpaint/stamps")]
 FINISHED = "finished.json"
 
 
@@ -55,12 +54,6 @@ def make_parser() -> argparse.ArgumentParser:
             command.add_argument("--snr-db", type=float, default=20.0, help="of the noise")
         if name == "false-alarms":
             command.add_argument("--speech", type=Path, default=streams.PROMPTS, help="folder of wav without digits")
-        if name == "others":
-            command.add_argument("--words", type=Path, default=Path("/usr/share/dict/words"), help="one a line")
-        if name == "report":
-            command.add_argument("--out", type=Path, default=RESULTS, help="folder of the page and its pictures")
-        if name == "speech":
-            command.add_argument("--sources", type=Path, nargs="+", default=GAMES, help="folders of recordings")
         if name in ("train", "validate", "test", "list"):
             command.add_argument("names", nargs="*", metavar="NAME", help="of the plan; a regular expression")
     return parser
@@ -75,41 +68,41 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # so that a run gives the same bits on every machine
-    folders = Folders.under(arguments.data)
+    data = arguments.data
     match arguments.command:
         case "voices":
-            out = arguments.out or folders.voices
+            out = arguments.out or data / "voices"
             print(f"{synthesise(out, digits(installed()))} recordings in {out}")
         case "others":
-            words = others.words(arguments.words, Division.load().held_out_words)
-            count = synthesise(folders.others, others.takes(words, installed()))
-            print(f"{count} recordings of {len(words)} words in {folders.others}")
+            words = others.words(Division.load().held_out_words)
+            count = synthesise(data / "others", others.takes(words, installed()))
+            print(f"{count} recordings of {len(words)} words in {data / 'others'}")
         case "speech":
-            print(f"{gather_speech(arguments.sources, folders.speech)} recordings in {folders.speech}")
+            print(f"{gather_speech(data / 'speech')} recordings in {data / 'speech'}")
         case "list":
             print("\n".join(_chosen(arguments.names or [".*"])))
         case "train":
             for name in _chosen(arguments.names):
-                _train(name, arguments.runs, folders)
+                _train(name, arguments.runs, data)
         case "validate" | "test":
             for name in _chosen(arguments.names):
-                experiments.judge(name, arguments.runs, folders, arguments.command)
+                experiments.judge(name, arguments.runs, data, arguments.command)
         case "digit-strings":
-            digit_strings(arguments.model, folders, arguments.strings, arguments.snr_db)
+            digit_strings(arguments.model, data, arguments.strings, arguments.snr_db)
         case "false-alarms":
             false_alarms(arguments.model, arguments.speech)
         case "adapt":
-            found = adaptation.study(arguments.runs, folders, SPEAKERS)
+            found = adaptation.study(arguments.runs, data, SPEAKERS)
             _keep("adapt", found)
             print(adaptation.verdict(found))
         case "report":
-            print(report(arguments.out))
+            print(report(RESULTS))
 
 
-def digit_strings(model: Path, folders: Folders, count: int, snr_db: float) -> None:
+def digit_strings(model: Path, data: Path, count: int, snr_db: float) -> None:
     """Judge a model on strings of digits, print the word errors and keep them."""
     words = vocabulary("digits")
-    clips = [one for one in of_people(folders.people, Division.load(), words, "test") if one.word in DIGITS]
+    clips = [one for one in of_people(data / "people", Division.load(), words, "test") if one.word in DIGITS]
     found: dict[str, Any] = {"snr_db": snr_db}
     said = streams.strings(clips, count)
     for noise in streams.NOISES:
@@ -151,14 +144,14 @@ def _chosen(patterns: list[str]) -> list[str]:
     return chosen
 
 
-def _train(name: str, runs: Path, folders: Folders) -> None:
+def _train(name: str, runs: Path, data: Path) -> None:
     out, recipe = runs / name, PLAN[name]
     is_served = recipe.shape.kind not in SERVABLE or (out / "served").exists()
     if (out / FINISHED).exists() and is_served:
         return
     recipe = replace(recipe, teachers=tuple(str(runs / teacher) for teacher in recipe.teachers))
     pool, validation = read_pool(
-        folders, Division.load(), recipe.vocabulary, recipe.draws, people=recipe.people, leave_out=recipe.leave_out
+        data, Division.load(), recipe.vocabulary, recipe.draws, people=recipe.people, leave_out=recipe.leave_out
     )
     history = run(out, recipe, pool, validation)  # of a finished run, what it kept
     if recipe.shape.kind in SERVABLE:

@@ -25,7 +25,7 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.tied_layer import level_changes
 from recipes.speech.judge import REFUSED
 from recipes.speech.people import Division
-from recipes.speech.pool import Clip, Folders, of_people, of_wavs
+from recipes.speech.pool import Clip, of_people, of_wavs
 from recipes.speech.report import over_seeds, table
 from recipes.speech.training import (
     TAIL_STEPS,
@@ -141,15 +141,15 @@ class Readout:
         return found.argmax(1).numpy(), found.amax(1).numpy()
 
 
-def study(runs: Path, folders: Folders, speakers: Sequence[str]) -> dict[str, Any]:
+def study(runs: Path, data: Path, speakers: Sequence[str]) -> dict[str, Any]:
     """Return the accuracy before and after, and other words named, of each speaker and setting; means of five draws."""
     found: dict[str, Any] = {}
     division = Division.load()
     for speaker in speakers:
         readout = Readout(runs / f"without-{speaker}")
         words = readout.recipe.vocabulary
-        clips = [one for one in of_wavs(folders.studio, words, "studio") if one.speaker == speaker]
-        people = of_people(folders.people, division, words, "validation")
+        clips = [one for one in of_wavs(data / "studio", words, "studio") if one.speaker == speaker]
+        people = of_people(data / "people", division, words, "validation")
         own = readout.hear([one for one in people if one.word in DIGITS])
         others = readout.hear([one for one in people if one.word not in DIGITS])
         each: dict[str, list[dict[str, float]]] = {}

@@ -12,7 +12,7 @@ from recipes.speech.costs import cost, trained_values
 from recipes.speech.judge import CONDITIONS, POWERS, SERVED, details, figures, hear, rate, threshold
 from recipes.speech.people import Division
 from recipes.speech.plan import COMMANDS, PLAN
-from recipes.speech.pool import EVERY_TAKE, Clip, Folders, of_noise, of_people, of_wavs
+from recipes.speech.pool import EVERY_TAKE, Clip, of_noise, of_people, of_wavs
 from recipes.speech.report import RESULTS
 from recipes.speech.training import Recipe, as_served, load_model, recipe_of
 from recipes.speech.vocabulary import Vocabulary
@@ -21,7 +21,7 @@ BENCHMARK: Final = tuple(f"commands-{kind}-" for kind in COMMANDS)
 CLEAN_ALONE: Final = ("a-", *BENCHMARK)  # runs of experiments are judged on clean words alone
 
 
-def judge(name: str, runs: Path, folders: Folders, part: str) -> None:
+def judge(name: str, runs: Path, data: Path, part: str) -> None:
     """Judge a run on the people who choose or who test, and keep the result."""
     recipe = PLAN[name]
     words = recipe.vocabulary
@@ -29,7 +29,7 @@ def judge(name: str, runs: Path, folders: Folders, part: str) -> None:
     conditions = ["clean"] if name.startswith(CLEAN_ALONE) else list(CONDITIONS)
     found: dict[str, Any] = {}
     least = _chosen(name, words, part)
-    sounds = _clips(recipe, folders, part)
+    sounds = _clips(recipe, data, part)
     if part == "test":
         found["values"] = trained_values(recipe_of(runs / name))  # of the run, whatever the plan has by now
         if name.startswith(BENCHMARK):
@@ -52,18 +52,18 @@ def judge(name: str, runs: Path, folders: Folders, part: str) -> None:
     _print(name, {source: found[source] for source in sounds})
 
 
-def _clips(recipe: Recipe, folders: Folders, part: str) -> dict[str, Sequence[Clip]]:
+def _clips(recipe: Recipe, data: Path, part: str) -> dict[str, Sequence[Clip]]:
     """Read the recordings that judge: people, and takes of FSDD that nobody trained on."""
     division, words = Division.load(), recipe.vocabulary
     if part == "validate":
-        people = of_people(folders.people, division, words, "validation")
+        people = of_people(data / "people", division, words, "validation")
         if words.rejects:  # words that nobody trains on may be said by those who train
-            trained = of_people(folders.people, division, words, "train")
+            trained = of_people(data / "people", division, words, "train")
             people += [one for one in trained if one.word in division.held_out_words]
-        studio = [one for one in of_wavs(folders.studio, words, "studio") if one.take % EVERY_TAKE == 0]
+        studio = [one for one in of_wavs(data / "studio", words, "studio") if one.take % EVERY_TAKE == 0]
     else:
-        people = of_people(folders.people, division, words, "test")
-        studio = [one for one in of_wavs(folders.studio, words, "studio") if one.speaker == recipe.leave_out]
+        people = of_people(data / "people", division, words, "test")
+        studio = [one for one in of_wavs(data / "studio", words, "studio") if one.speaker == recipe.leave_out]
     if not words.rejects:
         people = [one for one in people if one.word in words.named]
     found: dict[str, Sequence[Clip]] = {"people": people}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hetsyn_model.training.datasets.data import DataError, Recording, read_wav
 from hetsyn_model.training.datasets.examples import digest_of
-from recipes.speech.people import Division, Part, files, read_mono
+from recipes.speech.people import Division, Part
 from recipes.speech.vocabulary import DIGITS, FREQUENT, SILENCE, UNKNOWN, Vocabulary
 
 Source = Literal["studio", "voice", "person", "speech", "noise"]
@@ -27,6 +27,7 @@ EVERY_TAKE: Final = 10  # of FSDD validates
 MOST_REPEATS: Final = 5  # of a recording in an epoch
 ACTIVE_DB: Final = 30.0  # a frame so far below the loudest is a pause
 FRAME: Final = 80
+GAMES: Final = (Path("/usr/share/ktuberling/sounds"), Path("/usr/share/tuxpaint/stamps"))
 OTHER_SPEECH: Final = 1_200  # recordings
 LEAST_BYTES: Final = 3_000  # of one
 NOISES: Final = 400
@@ -87,43 +88,34 @@ def clip(
     return Clip(audio, label, speaker, take, source, word, active)
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where the recordings are.
-
-    Attributes:
-        people: Google Speech Commands, WORD/SPEAKER_nohash_TAKE.wav.
-        studio: the Free Spoken Digit Dataset, DIGIT_SPEAKER_TAKE.wav.
-        voices: synthesised digits, DIGIT_VOICE_TAKE.wav.
-        others: synthesised other words, WORD_VOICE_TAKE.wav.
-        speech: other speech, in any wav files.
-    """
-
-    people: Path
-    studio: Path
-    voices: Path
-    others: Path
-    speech: Path
-
-    @staticmethod
-    def under(folder: Path) -> Folders:
-        """Return the folders of these names in one folder; links will do."""
-        return Folders(*(folder / name for name in ("people", "studio", "voices", "others", "speech")))
-
-
 def of_people(folder: Path, division: Division, vocabulary: Vocabulary, part: Part) -> list[Clip]:
-    """Read the recordings of one part of the people."""
+    """Read the recordings of one part of the people; folders with an underscore in front have no words.
+
+    Raises:
+        DataError: there are none, or a file has another name.
+    """
     found = []
-    for file in files(folder):
-        if division.part_of(file.speaker) != part:
+    paths = sorted(path for end in ("flac", "wav") for path in folder.glob(f"[!_]*/*.{end}"))
+    if not paths:
+        raise DataError(f"{folder}: contains no WORD/SPEAKER_nohash_TAKE.wav: put Google Speech Commands there")
+    for path in paths:
+        match = _OF_PEOPLE.fullmatch(path.name)
+        if match is None:
+            raise DataError(f"{path}: the name is not SPEAKER_nohash_TAKE.wav")
+        if division.part_of(match["speaker"]) != part:
             continue
-        audio = read_mono(file.path, RATE_HZ)
-        made = clip(audio, vocabulary.word(file.word), file.speaker, file.take, "person", file.word)
+        audio, rate_hz = soundfile.read(path, dtype="float32")
+        if rate_hz != RATE_HZ:
+            audio = np.asarray(soxr.resample(audio, rate_hz, RATE_HZ), np.float32)
+        word = path.parent.name
+        made = clip(audio, vocabulary.word(word), match["speaker"], int(match["take"]), "person", word)
         if made is not None:
             found.append(made)
     return found
 
 
+# SPEAKER_nohash_TAKE.wav, as Google Speech Commands has it, or SPEAKER_TAKE_SOURCE.flac
+_OF_PEOPLE = re.compile(r"(?P<speaker>[0-9a-f]+)_(?:nohash_)?(?P<take>\d+)(?:_\w+)?\.(?:flac|wav)")
 _WAV = re.compile(r"(?P<word>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
 
 
@@ -164,15 +156,15 @@ def of_speech(folder: Path, vocabulary: Vocabulary, piece_s: tuple[float, float]
     return found
 
 
-def gather_speech(sources: Sequence[Path], out: Path) -> int:
-    """Copy recordings of other speech from the folders of Debian's games, the same in every run; returns their number.
+def gather_speech(out: Path) -> int:
+    """Copy recordings of other speech from Debian's games, the same in every run; returns their number.
 
     Files of ``symbols`` say digits and letters, so they are left out.
 
     Raises:
         DataError: there are too few.
     """
-    found = [path for source in sources for path in sorted(source.rglob("*")) if path.suffix in (".ogg", ".wav")]
+    found = [path for source in GAMES for path in sorted(source.rglob("*")) if path.suffix in (".ogg", ".wav")]
     found = [path for path in found if "symbols" not in path.parts and path.stat().st_size > LEAST_BYTES]
     if len(found) < OTHER_SPEECH:
         raise DataError(
@@ -355,7 +347,7 @@ class Pool:
 
 
 def read_pool(
-    folders: Folders,
+    data: Path,
     division: Division,
     vocabulary: Vocabulary,
     draws: Draws,
@@ -366,7 +358,7 @@ def read_pool(
     """Read what a run trains on, and what validates it.
 
     Args:
-        folders: of the recordings.
+        data: folder with people, studio, voices, others and speech; README.md says what they are.
         division: of the people.
         vocabulary: of the model.
         draws: of an epoch.
@@ -376,24 +368,24 @@ def read_pool(
     Returns:
         The pool, and the validation recordings: people, and every tenth take of FSDD.
     """
-    every = of_people(folders.people, division, vocabulary, "train")
+    every = of_people(data / "people", division, vocabulary, "train")
     if people is not None:
         order = np.random.default_rng(7).permutation(np.array(sorted(division.train))).tolist()
         chosen = set(order[:people])
         every = [one for one in every if one.speaker in chosen]
     train = [one for one in every if one.word not in division.held_out_words]
-    studio = [one for one in of_wavs(folders.studio, vocabulary, "studio") if one.speaker != leave_out]
+    studio = [one for one in of_wavs(data / "studio", vocabulary, "studio") if one.speaker != leave_out]
     train += [one for one in studio if one.take % EVERY_TAKE]
-    train += of_wavs(folders.voices, vocabulary, "voice")
+    train += of_wavs(data / "voices", vocabulary, "voice")
     if draws.synthesised:
         train += [
-            one for one in of_wavs(folders.others, vocabulary, "voice") if one.word not in division.held_out_words
+            one for one in of_wavs(data / "others", vocabulary, "voice") if one.word not in division.held_out_words
         ]
     if draws.speech:
-        train += of_speech(folders.speech, vocabulary)
+        train += of_speech(data / "speech", vocabulary)
     if draws.noise:
         train += of_noise(vocabulary)
-    validation = of_people(folders.people, division, vocabulary, "validation")
+    validation = of_people(data / "people", division, vocabulary, "validation")
     # words that nobody trains on may be said by those who train
     validation += [one for one in every if one.word in division.held_out_words and people is None]
     validation += [one for one in studio if one.take % EVERY_TAKE == 0]

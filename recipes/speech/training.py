@@ -174,17 +174,13 @@ class SpeechData:
         words = recipe.vocabulary
         self._class = torch.tensor(words.class_of_word)
         self._classes = len(words.classes)
-        self._updates = -(-len(pool.epoch(np.random.default_rng(0))) // recipe.batch)
+        self.updates_per_epoch = -(-len(pool.epoch(np.random.default_rng(0))) // recipe.batch)
         self._teachers = [load_model(Path(folder)) for folder in recipe.teachers]
         kept = [one for one in validation if self._class[one.label] >= 0]
         self._heard = list(encoded(self.front, kept))
 
-    @property
-    def updates_per_epoch(self) -> int:
-        return self._updates
-
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        epoch = first // self._updates
+        epoch = first // self.updates_per_epoch
         rng = np.random.default_rng([self.recipe.seed, epoch])
         torch.manual_seed(self.recipe.seed * 100_003 + epoch)
         drawn = [one for one in self.pool.epoch(rng) if self._class[one.label] >= 0]
@@ -244,7 +240,7 @@ class SpeechData:
 
     def checkpoint(self, model: Model, update: int) -> bytes:
         buffer = BytesIO()
-        torch.save({"model": model.save(), "epoch": update // self._updates - 1}, buffer)
+        torch.save({"model": model.save(), "epoch": update // self.updates_per_epoch - 1}, buffer)
         return buffer.getvalue()
 
 

@@ -14,6 +14,7 @@ from recipes.speech.voices.corpus import HELD_OUT, Take, some_prosody
 from recipes.speech.voices.speech import ENGLISH, OTHER_ENGLISH, SpeechEngine
 from recipes.speech.voices.speech import words as spaced
 
+DICTIONARY: Final = Path("/usr/share/dict/words")
 SEED: Final = 20261130
 WORDS: Final = 1000
 VOICES_A_WORD: Final = 2
@@ -24,20 +25,19 @@ HOMOPHONES: Final = frozenset(spaced("to too for fore ate won wan free tree sics
 SHARES: Final = {"espeak": 0.5, "flite": 0.2, "festival": 0.15, "pico": 0.15}
 
 
-def words(dictionary: Path, unheard: tuple[str, ...]) -> list[str]:
-    """Draw words from a list of one a line, and add the commands and words that sound like a digit.
+def words(unheard: tuple[str, ...]) -> list[str]:
+    """Draw words from Debian's list, and add the commands and words that sound like a digit.
 
     Args:
-        dictionary: for example /usr/share/dict/words of Debian's wamerican-small.
         unheard: words that nobody trains on.
 
     Raises:
         DataError: there is no such list.
     """
     try:
-        listed = dictionary.read_text(encoding="utf-8").split()
+        listed = DICTIONARY.read_text(encoding="utf-8").split()
     except OSError as error:
-        raise DataError(f"{dictionary}: no list of words: apt-get install wamerican-small, or give --words") from error
+        raise DataError(f"{DICTIONARY}: no list of words: apt-get install wamerican-small") from error
     known = {
         word for word in listed if word.isascii() and word.isalpha() and word.islower() and 2 <= len(word) <= LONGEST
     }

@@ -19,7 +19,7 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.costs import cost, trained_values
 from recipes.speech.networks import Shape, make, readout
-from recipes.speech.people import PARTS, Division, files
+from recipes.speech.people import PARTS, Division
 from recipes.speech.plan import COMMANDS, PLAN
 from recipes.speech.pool import Clip, clip, of_people
 from recipes.speech.report import PAGE, RESULTS, report
@@ -57,9 +57,9 @@ def test_people_are_read_under_both_names_and_those_who_are_not_listed_are_left_
     assert [(one.word, one.speaker, one.take) for one in found] == [("one", known, 0), ("two", known, 3)]
     (tmp_path / "one/mine.wav").touch()
     with pytest.raises(DataError, match=r"mine.wav: the name is not SPEAKER_nohash_TAKE.wav"):
-        files(tmp_path)
+        of_people(tmp_path, Division.load(), WORDS, "train")
     with pytest.raises(DataError, match="put Google Speech Commands there"):
-        files(tmp_path / "none")
+        of_people(tmp_path / "none", Division.load(), WORDS, "train")
 
 
 @pytest.mark.parametrize(("power", "rule"), [(0, "sum_softmax"), (3, "late_softmax")])
