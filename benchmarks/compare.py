@@ -162,7 +162,7 @@ def workloads(models: Path) -> list[Workload]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", type=Path, help="folder of the other checkout, with its .venv")
     parser.add_argument(
-        "--models", default=FIXTURES, metavar="FOLDER|REVISION", help="whose models both serve (default: %(default)s)"
+        "--models", default=FIXTURES, metavar="FOLDER|REVISION", help="models that both serve (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=12, help="the most rounds")
     parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each load")

@@ -49,7 +49,7 @@ def models_of(name: str) -> Iterator[Path]:
     """Give a folder with models to serve.
 
     Args:
-        name: a folder, or a git revision, whose models ``SERVED`` it then has.
+        name: a folder, or a git revision; then the folder has its models ``SERVED``.
 
     Raises:
         SystemExit: the name is neither.

@@ -1,4 +1,4 @@
-"""Networks whose spikes have delays, after three papers: ``python -m examples.delays [dcls|delrec|stsc] [FOLDER]``.
+"""Networks with delays of spikes, after three papers: ``python -m examples.delays [dcls|delrec|stsc] [FOLDER]``.
 
 Delays are settings of HetSyn's own networks, so each is trained and exported as they are. The delays' range, the time
 constants, thresholds and resets are the papers'. Four things differ: nothing is normalised between the layers, a spike

@@ -29,7 +29,7 @@ State = dict[str, Tensor]
 
 
 def lorenz_population(streams: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Spikes and firing rates (spikes a step) of neurons that read a Lorenz system, [streams, STEPS, NEURONS] each."""
+    """Draw spikes and firing rates (spikes a step) of neurons that read a Lorenz system, [streams, STEPS, NEURONS]."""
     generator = torch.Generator().manual_seed(seed)
     reading = torch.randn(3, NEURONS, generator=torch.Generator().manual_seed(0))  # the same population each time
     x, y, z = torch.randn(3, streams, generator=generator) * 5 + torch.tensor([[0.0], [0.0], [25.0]])

@@ -1,4 +1,4 @@
-"""Write each word that is spoken into a file of its own, to train on. It needs a server, whose model finds the words.
+"""Write each word that is spoken into a file of its own, to train on. It needs a server: its model finds the words.
 
     arecord -q -t raw -f S16_LE -c 1 -r 16000 | python examples/record.py words/yes --rate 16000 --count 20
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="folder for the recordings; it is made")
     parser.add_argument("--rate", type=int, default=16_000, help="samples a second (default: %(default)s)")
-    parser.add_argument("--count", type=int, default=0, help="stop after so many words (default: never)")
+    parser.add_argument("--count", type=int, default=0, help="stop after this number of words (default: never)")
     parser.add_argument("--url", default=os.environ.get("HETSYN_URL", "http://127.0.0.1:8000"))
     parser.add_argument("--model", help="one that finds words (default: the server's default model)")
     chosen = parser.parse_args()

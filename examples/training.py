@@ -59,7 +59,7 @@ def train(cell: Cell, updates: int, learning_rate: float = 1e-2, last_steps: int
     """Train on the mean output of the last steps.
 
     Returns:
-        The share of 256 new streams whose class is found.
+        The share of 256 new streams that get their class.
     """
     assert isinstance(cell, nn.Module)
     generator = torch.Generator().manual_seed(1)

@@ -90,7 +90,7 @@ class Side:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--other", metavar="FOLDER|REVISION", help="another checkout, measured in turns with this one")
     parser.add_argument(
-        "--models", default=MODELS, metavar="FOLDER|REVISION", help="whose models both serve (default: %(default)s)"
+        "--models", default=MODELS, metavar="FOLDER|REVISION", help="models that both serve (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=_count, default=5, help="processes of each checkout that measure CPU times")
     parser.add_argument("--seconds", type=float, default=1.0, help="seconds of each measurement")

@@ -125,7 +125,7 @@ class Contender:
     Attributes:
         name: short, of the results.
         title: for tables and plots.
-        answers_as: the form whose answers it must give; None for the empty endpoint.
+        answers_as: form that must give the same answers; None for the empty endpoint.
         target: its interface at an address.
         command: starts it; ``{port}`` stands for the port.
     """

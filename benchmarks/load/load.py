@@ -28,7 +28,7 @@ PROBE_SESSION = "probe"  # of the chunk that asks whether a server is ready
 
 
 class StreamTarget(Target, Protocol):
-    """A target whose answers can be read."""
+    """A target with answers that can be read."""
 
     def probabilities(self, body: bytes) -> NDArray[np.float32]:
         """Probabilities [outputs] of the session so far, from the body of a reply."""

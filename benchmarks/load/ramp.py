@@ -176,7 +176,7 @@ def _belief(points: Float64Array, trials: Sequence[RampTrial], settings: RampSet
 
 
 def _most_informative(points: Float64Array, belief: Float64Array) -> int:
-    """Choose the number of streams whose outcome has the largest mutual information with the saturation point."""
+    """Choose the number of streams that tells most of the saturation point: the largest mutual information."""
     cumulated = np.cumsum(belief)
     first, last = np.searchsorted(cumulated, (0.02, 0.98))
     loads = np.unique(np.linspace(max(1.0, points[first]), points[last] + 1, CANDIDATES).round())

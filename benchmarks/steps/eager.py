@@ -25,7 +25,7 @@ class _Path:
 
 
 class EagerLoop:
-    """A recurrent network whose decision sums the softmax of its readout.
+    """A recurrent network with a decision that sums the softmax of its readout.
 
     Raises:
         ValueError: it is another kind of network.

@@ -47,7 +47,7 @@ MOST_STATE_BYTES = 100_000  # of a form that is worth a session: HetSyn's exact 
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """Measure all networks with so many calls of each, and print the table."""
+    """Measure all networks with this number of calls each, and print the table."""
     torch.set_num_threads(1)
     described: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, Form, tuple[int, int]], Callable[[], None]] = {}

@@ -17,7 +17,7 @@ def version_of(pyproject: str) -> str:
 
 
 def unreleased(changelog: str, version: str) -> str | None:
-    """Why this version is not released yet, as the changelog has it; None if its section is the top one.
+    """Say why this version is not released yet, by the changelog; None if its section is the top one.
 
     Raises:
         ReleaseError: changelog and version contradict each other.

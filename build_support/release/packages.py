@@ -42,7 +42,7 @@ def build(checkout: Path, output: Path, machines: tuple[str | None, ...], epoch_
     Args:
         checkout: the copy; the build leaves files in it.
         output: folder of the packages.
-        machines: processors of the wheels, whose C++ libraries zig compiles for any Linux with glibc 2.17; None for a
+        machines: processors of the wheels; zig compiles their C++ libraries for any Linux with glibc 2.17. None for a
             wheel without libraries.
         epoch_s: the time of all files.
 
@@ -136,7 +136,7 @@ def fits_here(wheel: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 in hexadecimal digits."""
+    """Compute the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -23,7 +23,7 @@ def best_decays(fastest_steps: float, slowest_steps: float, size: int) -> Array:
 
 
 def blaschke(r: Array, decays: Array) -> Array:
-    """B(r), whose magnitude is the relative L2 error of the kernel r^n in the bank."""
+    """Compute B(r). Its magnitude is the relative L2 error of the kernel r^n in the bank."""
     product: Array = np.prod((r[:, None] - decays) / (1 - r[:, None] * decays), axis=1)
     return product
 

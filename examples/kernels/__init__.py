@@ -1,1 +1,1 @@
-"""Synapses whose kernels are no single exponential, in the banks of HetSyn: f-LIF and the DYNAP-SE's pairs."""
+"""Synapses with kernels other than an exponential, in the banks of HetSyn: f-LIF and the DYNAP-SE's pairs."""

@@ -35,8 +35,8 @@ Unit = Literal["first", "sum"]  # what is 1 of a fractional kernel: its first va
 LOWEST_ORDER = 0.1  # below it, the sum over decays that stands for a kernel is no longer accurate
 NODES = 192  # of the integral over u
 FASTEST, SLOWEST = 32.0, -32.0  # ln S of a node: beyond, its decay is 0 or 1 to the last digit
-SPAN = 32.0  # a node's time constant is at most so many windows
-NEAR_ONE = 1.0 - 1e-6  # the order whose gradient those above it have: at 1 itself, the integrand has none
+SPAN = 32.0  # windows in the longest time constant of a node
+NEAR_ONE = 1.0 - 1e-6  # orders above it have its gradient: at 1 itself, the integrand has none
 DIRECT = 2048  # kernels from which on fractional coefficients are interpolated
 DEGREES = (20, 16)  # of the Chebyshev polynomials in order and in logit(r)
 

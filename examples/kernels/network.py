@@ -1,4 +1,4 @@
-"""A network whose synapses have other kernels than r^n, made of HetSyn's parts: a bank, exact sums, its neurons.
+"""A network with other kernels than r^n, made of HetSyn's parts: a bank, exact sums, its neurons.
 
 The weights of a bank are ``w_ji c_k``, with the c_k of ``kernels.py`` in place of those of a decay. All else is as in
 HetSyn, and so are the sums: whole numbers on a grid, the same bits in any batch and in any chunks.

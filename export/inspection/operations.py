@@ -49,7 +49,7 @@ class Fanout(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Units whose spikes cause operations: the network's input, or the neurons of a layer.
+    """Units with spikes that cause operations: the network's input, or the neurons of a layer.
 
     Attributes:
         name: ``input``, or the layer's name.

@@ -27,7 +27,7 @@ class Neurons:
     Attributes:
         current_decay: None without a current.
         initial: v before the first step: the leak, or the reset potential if there is no leak.
-        threshold: None for integrators, whose output is v.
+        threshold: None for integrators: v is their output.
         reset_to: the potential after a spike, for the reset ``zero``.
         reset: None for integrators.
         reached: a potential equal to the threshold spikes too.

@@ -17,7 +17,7 @@ from service.errors import HetsynError
 import_onnx = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Import an ONNX model whose state is inputs and outputs as an artifact that the server reads.",
+    help="Import an ONNX model with a state among its inputs and outputs, as an artifact that the server reads.",
 )
 console = open_console()
 T = TypeVar("T")
@@ -39,7 +39,8 @@ def import_file(
     output: Annotated[str | None, typer.Option(help="Output that is the result, where several are left.")] = None,
     constant: Annotated[list[str] | None, typer.Option(help="INPUT=NUMBER of a further input. Repeatable.")] = None,
     batch_axis: Annotated[
-        list[str] | None, typer.Option(help="NAME=AXIS of an input or output whose batch is not axis 0. Repeatable.")
+        list[str] | None,
+        typer.Option(help="NAME=AXIS of an input or output with its batch elsewhere than at axis 0. Repeatable."),
     ] = None,
     shape: Annotated[
         str | None, typer.Option(help="Lengths of the input beside the batch, where the graph leaves them open: 1,80.")

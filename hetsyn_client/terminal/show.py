@@ -1,4 +1,4 @@
-"""Answers as lines: of one word, of utterances, or of JSON for programs."""
+"""Prints answers as lines: of one word, of utterances, or of JSON for programs."""
 
 from __future__ import annotations
 

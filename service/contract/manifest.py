@@ -83,7 +83,7 @@ class EncoderDescription(_Part):
     Attributes:
         kind: ``audio`` has one channel and a rate; samples that do not fill a step wait in the session. ``values`` has
             a row of ``channels`` numbers a step.
-        file: the graph that makes spikes of whole steps. None for audio whose samples are the network's values: a step
+        file: the graph that makes spikes of whole steps. None if the samples of audio are the network's values: a step
             takes ``samples_per_step``, one a channel.
         sample_rate_hz: rate of audio; 0 for rows, one of which is a step.
         samples_per_step: samples of a step; 1 for rows.

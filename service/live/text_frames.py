@@ -102,7 +102,7 @@ class Configure(TypedDict):
 
 
 class KeepAlive(TypedDict):
-    """Says that the client is there. A pong does too."""
+    """Tells the server that the client is still there. A pong does the same."""
 
     type: Literal["KeepAlive"]
 

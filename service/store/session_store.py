@@ -28,7 +28,7 @@ class SessionStore:
     transaction, or one round trip.
 
     Args:
-        lifetimes: the sessions' lifetimes, which give the records'.
+        lifetimes: how long sessions live, and so their records.
         timeout_s: as in ``GroupCommit``.
 
     Attributes:

@@ -17,8 +17,7 @@ from service.problem import Problem
 class Guard:
     """ASGI middleware for a server with keys.
 
-    Behind it, ``caller_of`` finds the caller of a request, and the request's client is its key: so keys share the
-    server's limits, not addresses.
+    Behind it, ``caller_of`` finds the caller of a request. Limits count by key then, not by address.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, counters: Counters) -> None:
