@@ -270,7 +270,8 @@ class Batcher:
             encoded_s, encode_s = timer(), None
             if None in map(_events_of, batch):  # audio or values: an encoder has made spikes
                 encode_s = encoded_s - started_s
-                if encode_s + self._estimates.network_s(batch, segment) >= self._inline_s:
+                line = self._estimates.network[batch[0].group]
+                if encode_s + line.seconds(segment.steps + len(batch), segment.events) >= self._inline_s:
                     # more spikes than expected; the encoder does not run twice
                     task = asyncio.get_running_loop().create_task(self._run(batch, limit, (segment, encode_s)))
                     self._running[task] = batch

@@ -145,13 +145,16 @@ class Measured(NamedTuple):
 
 
 class Estimates:
-    """Estimates batches from earlier ones. A batch with a shorter estimate than ``inline_s`` is short."""
+    """Estimates batches from earlier ones. A batch with a shorter estimate than ``inline_s`` is short.
+
+    Attributes:
+        network: the time of the network alone, by ``Item.group``.
+    """
 
     def __init__(self, inline_s: float) -> None:
         self.inline_s = inline_s
-        # by model: for the network alone, and for batches of sound or values with their encoder
-        self._network: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
-        self._encoded: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
+        self.network: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
+        self._encoded: defaultdict[Hashable, CostLine] = defaultdict(CostLine)  # of sound or values, with the encoder
         self._step_s: float | None = None
 
     def observe(self, batch: Sequence[Item], measured: Measured) -> float:
@@ -164,14 +167,10 @@ class Estimates:
         if encode_s is not None and (segment.steps or segment.heard):
             self._encoded[group].observe(steps + segment.heard, 0, seconds)
         if segment.steps:
-            self._network[group].observe(steps, segment.events, network_s)
+            self.network[group].observe(steps, segment.events, network_s)
         step_s = seconds / (steps + segment.heard)
         self._step_s = step_s if self._step_s is None else self._step_s + LATEST * (step_s - self._step_s)
         return self._step_s
-
-    def network_s(self, batch: Sequence[Item], segment: Segment) -> float:
-        """Estimate the network's seconds for a segment; inf if unknown."""
-        return self._network[batch[0].group].seconds(segment.steps + len(batch), segment.events)
 
     def segment(self, batch: Sequence[Item]) -> tuple[int, int]:
         """Choose how much of a batch to run in ``SEGMENT_S``.
@@ -192,7 +191,7 @@ class Estimates:
 
     def _segment_steps(self, batch: Sequence[Item]) -> int:
         limit = min(max(item.left for item in batch), MAX_SEGMENT_STEPS)
-        lines = self._encoded if None in map(_events_of, batch) else self._network
+        lines = self._encoded if None in map(_events_of, batch) else self.network
         least = 1 if lines[batch[0].group].is_settled else PROBE_STEPS
         while limit > least and (expected_s := self._expected_s(batch, limit)) > SEGMENT_S:
             # a dense part of a chunk may follow a quiet one, so the shorter segment is estimated again
@@ -221,7 +220,7 @@ class Estimates:
         steps += len(batch)
         if None in events:
             return self._encoded[group].seconds(steps, 0)
-        return self._network[group].seconds(steps, sum(events))
+        return self.network[group].seconds(steps, sum(events))
 
 
 _events_of: Callable[[Item], Any] = attrgetter("events")

@@ -188,8 +188,8 @@ class Engine:
             max_steps = max(1, min(max_steps, SEGMENT_VALUES // (model.row_values * len(jobs))))
         if jobs[0].raster is not None and model.manifest.hidden:  # then all jobs of the batch have one (``Batcher``)
             max_steps = max(1, min(max_steps, SEGMENT_VALUES // (sum(model.manifest.hidden) * len(jobs))))
-        whole = whole_pieces(jobs, max_steps)
-        if whole is not None:
+        are_spikes = set(map(type, map(_chunk_of, jobs))) == {SpikeChunk}
+        if are_spikes and (whole := whole_pieces(jobs, max_steps)) is not None:
             steps_of = list(map(_steps_of, whole))
             steps = np.array(steps_of, np.int64)
             inputs = inputs_of(model, "spikes", whole, steps)
@@ -298,7 +298,7 @@ class Engine:
         return results
 
 
-_channels_of = attrgetter("manifest.input.channels")
+_channels_of, _chunk_of = attrgetter("manifest.input.channels"), attrgetter("chunk")
 _steps_of, _stream_of, _raster_of = attrgetter("steps"), attrgetter("job.stream"), attrgetter("job.raster")
 _step_of, _network_of, _encoder_of = attrgetter("step"), attrgetter("network"), attrgetter("encoder")
 

@@ -39,7 +39,7 @@ async def test_the_estimate_of_a_network_is_not_of_chunks_that_it_does_not_hear(
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=0.0, timer=iter(np.arange(0.0, 1e3, 1.0)).__next__)
     for _ in range(20):
         await batcher.run(digits, silence(digits, 1))
-    assert batcher._estimates._network[digits.name, digits.version].seconds(2, 0) == float("inf")
+    assert batcher._estimates.network[digits.name, digits.version].seconds(2, 0) == float("inf")
     await batcher.close()
 
 
