@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
 
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.history import History
@@ -71,16 +70,15 @@ def run(
         _fail(f"{name!r} is over: research/results/ has its runs, commit {EARLIER[name]} its code")
     if name not in EXPERIMENTS:
         _fail(f"{name!r} is not an experiment: choose one of {', '.join(EXPERIMENTS)}")
-    choice = Selection(
-        tuple(model) if model else None,
-        recurrent,
-        tuple(seed) if seed else None,
-        tuple(condition) if condition else None,
-    )
+    choice = Selection(model, recurrent, seed, condition)
     if checkpoint is not None:
         if name != "shd-recorded" or data is None:
             _fail("--checkpoint: write shd-recorded --checkpoint FILE.pth --data DIR, with shd_test.h5 in DIR")
-        _judge(checkpoint, data, 32 if small else None)
+        try:
+            for line in judge_checkpoint(checkpoint, data):
+                console.print(line, highlight=False)
+        except (MissingData, RunError) as error:
+            _fail(str(error))
         return
     out = out / "smoke" if small else out
     results_file = (results or (out / "results" if small else RESULTS)) / f"{name}{TABLE}"
@@ -93,25 +91,11 @@ def run(
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     try:
         with _denormals_as_zero(), Bars(*columns, console=console) as bars:
-            finished = run_experiment(planned, out, results_file, choice, data, _shown(bars))
+            run_experiment(planned, out, results_file, choice, data, _shown(bars))
     except (MissingData, RunError) as error:
         _fail(str(error))
-    console.print(_table(name, finished))
     report = "" if small else "   report: make report"  # which has no figures of smoke runs
     console.print(f"results: {results_file}{report}")
-
-
-def _judge(checkpoint: Path, data: Path, streams: int | None) -> None:
-    """Print what a checkpoint's network gets right, and what the paper says of it."""
-    console.print(f"{checkpoint} on {'all' if streams is None else f'{streams}'} recordings of SHD's test file")
-    try:
-        for judged in judge_checkpoint(checkpoint, data, streams):
-            sizes = ", ".join(map(str, judged.decays))
-            form = f"bank of {sizes} decays, worst kernel {judged.kernel_error:.1e}" if sizes else "exact form"
-            console.print(f"{form}: {judged.accuracy:.2%}", highlight=False)
-    except (MissingData, RunError) as error:
-        _fail(str(error))
-    console.print("the paper: 92.36%, the best of 100 epochs by this test; epochs 40 to 99 of its log: 91.54%")
 
 
 @contextmanager
@@ -158,18 +142,6 @@ def by_epoch(result: RunResult) -> str:
         f"tested at each epoch: best {max(tested):.2%} (chosen by the test), mean of the last 60% {late:.2%}, "
         f"last {tested[-1]:.2%}; kept {result.figure:.2%}"
     )
-
-
-def _table(name: str, results: list[RunResult]) -> Table:
-    table = Table("condition", "model", "", "seeds", "mean", title=name)
-    groups: dict[tuple[str, str, bool], list[RunResult]] = {}
-    for result in results:
-        groups.setdefault((result.run["condition"], result.run["model"], result.run["recurrent"]), []).append(result)
-    for (condition, model, recurrent), group in groups.items():
-        mean = sum(result.figure for result in group) / len(group)
-        kind = "recurrent" if recurrent else "feedforward"
-        table.add_row(condition, model, kind, str(len(group)), f"{group[0].metric} {mean:.4g}")
-    return table
 
 
 def _fail(message: str) -> NoReturn:

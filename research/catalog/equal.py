@@ -8,9 +8,7 @@ network within. Every condition has a search of its own, with the same candidate
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from itertools import count
 
 from hetsyn_model.spec import NetworkSpec
@@ -18,11 +16,9 @@ from research.catalog.paper_tasks import delayed_match, pattern_generation
 from research.runs.plan import SEARCH_SEED, Condition, Experiment, SearchPlan
 from research.runs.run import RunSpec, TaskSpec, Training, open_task
 from research.tasks.delayed_match import DelayedMatchSpec
-from research.tasks.dendrites import branch_values
-from research.tasks.free_bank import free_bank_values
 from research.tasks.mnist1d import Mnist1dSpec
 from research.tasks.motion import MotionSpec
-from research.tasks.neurons import NeuronModel, network_spec, parameter_count
+from research.tasks.neurons import NeuronModel, network_spec, trained_values
 from research.tasks.pattern_generation import PatternGenerationSpec
 from research.tasks.vision import ImageSpec
 
@@ -34,15 +30,6 @@ SIZES = {"whole": 1.0, "half": 0.5}
 SEEDS, ROWS_SEEDS = 10, 5  # a run of rows takes more than a minute
 
 
-def trained_values(model: NeuronModel, filters: int) -> Callable[[NetworkSpec], int]:
-    """Choose what counts the trained values of a model's network, by the description of its layers."""
-    if model == "dh-snn":
-        return partial(branch_values, branches=filters)
-    if model == "free-bank":
-        return partial(free_bank_values, size=filters)
-    return parameter_count
-
-
 def untrained(task: str, task_spec: TaskSpec, model: NeuronModel) -> NetworkSpec:
     """Describe a model's recurrent network for a task."""
     run = RunSpec("", "", task, task_spec, model, True, 0, 1.0, 10.0, Training(1, 1, "step"))
@@ -51,13 +38,12 @@ def untrained(task: str, task_spec: TaskSpec, model: NeuronModel) -> NetworkSpec
 
 def hidden_within(task: str, spec: TaskSpec, model: NeuronModel, filters: int, goal: int) -> tuple[int, ...]:
     """Find the hidden sizes of a model's largest network within so many values, all layers in proportion."""
-    values = trained_values(model, filters)
 
     def hidden(size: int) -> tuple[int, ...]:
         return tuple(max(1, round(size * n / spec.hidden[0])) for n in spec.hidden)
 
     def measured(size: int) -> int:
-        return values(untrained(task, replace(spec, hidden=hidden(size)), model))
+        return trained_values(untrained(task, replace(spec, hidden=hidden(size)), model), model, filters)
 
     beyond = next(size for size in (2**n for n in count()) if measured(size) > goal)
     return hidden(bisect_right(range(1, beyond), goal, key=measured))
@@ -66,7 +52,7 @@ def hidden_within(task: str, spec: TaskSpec, model: NeuronModel, filters: int, g
 def _equal(
     name: str, task: str, spec: TaskSpec, training: Training, search: SearchPlan, seeds: int = SEEDS
 ) -> Experiment:
-    goal = parameter_count(untrained(task, spec, "hetsyn"))
+    goal = trained_values(untrained(task, spec, "hetsyn"), "hetsyn")
 
     def condition(model: NeuronModel, filters: int, size: str) -> Condition:
         hidden = hidden_within(task, spec, model, filters, round(SIZES[size] * goal))

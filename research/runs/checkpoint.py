@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,22 +11,10 @@ from torch import Tensor
 
 from hetsyn_model import CheckpointError, Network, from_reference
 from hetsyn_model.run_folder import RunError
-from hetsyn_model.state import Form
 from research.runs.run import evaluate
 from research.tasks.shd import Shd
-from research.tasks.task import first_streams
 
 ERROR_BOUND = 1e-3  # of a kernel, as in exports
-
-
-@dataclass(frozen=True)
-class JudgedForm:
-    """The accuracy of a network in one form, and its decays a layer and worst kernel where the form is a bank."""
-
-    form: Form
-    accuracy: float
-    decays: tuple[int, ...] = ()
-    kernel_error: float = 0.0
 
 
 def read_checkpoint(path: Path) -> Network:
@@ -59,24 +46,25 @@ def read_checkpoint(path: Path) -> Network:
     return network
 
 
-def judge_checkpoint(path: Path, data: Path, streams: int | None = None) -> Iterator[JudgedForm]:
-    """Judge a checkpoint in the bank, and then in the exact form, which takes much longer.
+def judge_checkpoint(path: Path, data: Path) -> Iterator[str]:
+    """Say what a checkpoint gets right in the bank, and then in the exact form, which takes much longer.
 
     Args:
         path: of the checkpoint.
         data: folder with SHD's test file.
-        streams: of the test; None: all.
 
     Raises:
         RunError: the file has no network for SHD.
         MissingData: there is no test file.
     """
     network, task = read_checkpoint(path), Shd(folder=data)
-    test = task.test() if streams is None else first_streams(task.test(), streams)
-    errors = network.fit_banks(error_bound=ERROR_BOUND)
-    sizes = tuple(bank.size for bank in network.banks.values())
-    yield JudgedForm("bank", evaluate(network, task, test, "bank").figure, sizes, max(errors.values()))
-    yield JudgedForm("exact", evaluate(network, task, test, "exact").figure)
+    test = task.test()
+    yield f"{path} on all recordings of SHD's test file"
+    worst = max(network.fit_banks(error_bound=ERROR_BOUND).values())
+    sizes = ", ".join(str(bank.size) for bank in network.banks.values())
+    yield f"bank of {sizes} decays, worst kernel {worst:.1e}: {evaluate(network, task, test, 'bank').figure:.2%}"
+    yield f"exact form: {evaluate(network, task, test, 'exact').figure:.2%}"
+    yield "the paper: 92.36%, the best of 100 epochs by this test; epochs 40 to 99 of its log: 91.54%"
 
 
 def _is_tensor(value: object) -> bool:

@@ -32,8 +32,8 @@ from research.runs.plan import (
 from research.runs.results import RunResult
 from research.runs.run import AnyNetwork, RunSpec, evaluate, open_task
 from research.runs.train import learning_curve, load_best, tested_curve, train
-from research.tasks.dendrites import branch_values
 from research.tasks.free_bank import FreeBank
+from research.tasks.neurons import trained_values
 from research.tasks.task import Task
 
 SEEDS_A_ROUND = 10
@@ -41,7 +41,7 @@ SEEDS_A_ROUND = 10
 
 @dataclass(frozen=True)
 class Selection:
-    """A part of an experiment to run; None means all.
+    """A part of an experiment to run; None or nothing means all.
 
     Attributes:
         models: neuron models.
@@ -50,24 +50,24 @@ class Selection:
         conditions: names.
     """
 
-    models: tuple[str, ...] | None = None
+    models: Sequence[str] | None = None
     recurrent: bool | None = None
-    seeds: tuple[int, ...] | None = None
-    conditions: tuple[str, ...] | None = None
+    seeds: Sequence[int] | None = None
+    conditions: Sequence[str] | None = None
 
     def has(self, condition: Condition, cell: Cell) -> bool:
         """Whether a cell runs in a condition."""
         return (
             condition.has(cell)
-            and (self.conditions is None or condition.name in self.conditions)
-            and (self.models is None or cell.model in self.models)
+            and (not self.conditions or condition.name in self.conditions)
+            and (not self.models or cell.model in self.models)
             and (self.recurrent is None or cell.recurrent == self.recurrent)
         )
 
     def seeds_of(self, condition: Condition) -> list[int]:
         """The seeds to run in a condition."""
         planned = range(condition.seeds)
-        if self.seeds is None:
+        if not self.seeds:
             return list(planned)
         return [seed for seed in self.seeds if seed in planned or (seed >= 0 and condition.settings is not None)]
 
@@ -221,7 +221,7 @@ def _analysis(run: RunSpec, task: Task, network: AnyNetwork, history: History) -
 
 
 def _sizes(network: AnyNetwork, run: RunSpec) -> dict[str, Any]:
-    learned = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    learned = trained_values(network.spec, run.model, run.filters)
     if isinstance(network, FreeBank):
         return {
             "parameters": learned,
@@ -230,8 +230,6 @@ def _sizes(network: AnyNetwork, run: RunSpec) -> dict[str, Any]:
             "state_bytes": {"bank": network.state_bytes},
         }
     decays = sum(decay.numel() for decay in network.decays().values())
-    if run.model == "dh-snn":
-        learned = branch_values(network.spec, run.filters)
     return {
         "parameters": round(learned - run.masked_share * decays),
         "bank_sizes": {name: bank.size for name, bank in network.banks.items()},

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from hetsyn_model.network import Network
-from hetsyn_model.spec import NetworkSpec
 
 
 def tie_branches(network: Network, branches: int, seed: int) -> None:
@@ -60,13 +59,3 @@ def _tie_gradients(decays: Sequence[nn.Parameter], indices: Sequence[Tensor], co
 
     for decay in decays:
         decay.register_post_accumulate_grad_hook(tie)
-
-
-def branch_values(spec: NetworkSpec, branches: int) -> int:
-    """Count the trained values: a weight a synapse, a decay a branch, and one for each neuron of the readout."""
-    total, inputs = 0, spec.channels
-    for neurons in spec.hidden:
-        synapses = inputs + (neurons if spec.recurrent else 0)
-        total += neurons * (synapses + min(branches, synapses))
-        inputs = neurons
-    return total + spec.outputs * (inputs + 1)

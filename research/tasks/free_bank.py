@@ -82,12 +82,3 @@ class FreeBank(nn.Module):
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         self.load_state_dict(saved["tensors"])
-
-
-def free_bank_values(spec: NetworkSpec, size: int) -> int:
-    """Count the values that training changes."""
-    total, inputs = 0, spec.channels
-    for neurons in spec.hidden:
-        total += size * neurons * (inputs + (neurons if spec.recurrent else 0))
-        inputs = neurons
-    return total + size * spec.outputs * inputs

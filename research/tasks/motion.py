@@ -26,7 +26,7 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.datasets.examples import Series
 from hetsyn_model.training.encoding.front import ValuesAugmentSpec, ValuesFront
 from hetsyn_model.training.loss import score_loss
-from research.tasks.smartwatch import CHANNELS, EXERCISES, STEP_S, WatchRecording, people, read_watch, windows
+from research.tasks.smartwatch import CHANNELS, EXERCISES, STEP_S, WINDOW_S, WatchRecording, people, read_watch, windows
 from research.tasks.task import Figure, Shape
 
 QUANTILE = 0.01  # of a channel's values beyond its levels, at either end
@@ -52,7 +52,7 @@ class MotionSpec:
     hidden: tuple[int, ...] = (64,)
     levels: int = 8
     dropout: float = 0.1
-    window_s: float = 3.0
+    window_s: float = WINDOW_S
     skip_s: float = 0.5
 
     @property

@@ -75,6 +75,18 @@ def time_constants(decay: Tensor) -> Tensor:
     return -1.0 / torch.log(decay.detach().double())
 
 
-def parameter_count(spec: NetworkSpec) -> int:
-    """Count the values that training changes."""
-    return sum(p.numel() for p in Network(spec).parameters() if p.requires_grad)
+def trained_values(spec: NetworkSpec, model: NeuronModel, filters: int = 0) -> int:
+    """Count the values that training changes: weights, and decays that are learned."""
+    total, inputs = 0, spec.channels
+    for neurons, is_hidden in (*((size, True) for size in spec.hidden), (spec.outputs, False)):
+        synapses = inputs + (neurons if spec.recurrent and is_hidden else 0)
+        branches = min(filters, synapses) if is_hidden else 1  # a neuron of DH-SNN's readout has one
+        of_neuron = {
+            "hetsyn": 2 * synapses,
+            "hetneu": synapses + 1,
+            "dh-snn": synapses + branches,
+            "free-bank": filters * synapses,
+        }
+        total += neurons * of_neuron.get(model, synapses)
+        inputs = neurons
+    return total

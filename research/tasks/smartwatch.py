@@ -29,6 +29,8 @@ from research.tasks.task import INSTALL, MissingData
 FILE = "watch_dataset.npy"
 CHANNELS = ("ax", "ay", "az", "wx", "wy", "wz")  # acceleration, then the rate of rotation, along the watch's axes
 STEP_S = 0.02
+WINDOW_S = 3.0
+STREAMED = (1, 1, "right")  # person, exercise and arm of the recording for a stream
 EXERCISES = (  # in the file PEN, ABD, FEL, IR, ER, TRAP, ROW
     *("pendulum", "abduction", "forward elevation", "internal rotation"),
     *("external rotation", "lower trapezius row", "bent over row"),
@@ -111,11 +113,7 @@ def as_arrays(recordings: Sequence[WatchRecording], steps: int) -> dict[str, Any
 def main() -> None:
     """Write the windows for ``hetsyn train``, or one recording for ``hetsyn stream``."""
     parser = argparse.ArgumentParser(prog="python -m research.tasks.smartwatch", description=main.__doc__)
-    parser.add_argument("out", type=Path, help=".npz file for the windows of everybody; .csv for one recording")
-    parser.add_argument("--window-s", type=float, default=3.0, help="seconds of a window (default: %(default)g)")
-    parser.add_argument("--person", type=int, default=1, help="of the recording, 1 to 10 (default: %(default)s)")
-    parser.add_argument("--exercise", choices=EXERCISES, default=EXERCISES[1], help="default: %(default)s")
-    parser.add_argument("--arm", choices=("left", "right"), default="right", help="default: %(default)s")
+    parser.add_argument("out", type=Path, help=".npz file for everybody's windows; .csv for an abduction of person 1")
     parser.add_argument("--data", type=Path, help=f"folder of {FILE}; default: that of the installed seglearn")
     chosen = parser.parse_args()
     if chosen.out.suffix not in (".npz", ".csv"):
@@ -125,18 +123,11 @@ def main() -> None:
     except MissingData as error:
         parser.error(str(error))
     if chosen.out.suffix == ".npz":
-        steps, shortest = round(chosen.window_s / STEP_S), min(len(recording.values) for recording in recordings)
-        if not 1 <= steps <= shortest:
-            parser.error(f"--window-s {chosen.window_s:g}: give {STEP_S:g} to {shortest * STEP_S:g} seconds")
-        arrays = as_arrays(recordings, steps)
+        arrays = as_arrays(recordings, round(WINDOW_S / STEP_S))
         np.savez_compressed(chosen.out, **arrays)
         print(f"{chosen.out}: {len(arrays['labels'])} windows of {len(people(recordings))} people")
         return
-    key = (chosen.person, EXERCISES.index(chosen.exercise), chosen.arm)
-    found = [r for r in recordings if (r.person, r.exercise, r.arm) == key]
-    if not found:
-        parser.error(f"--person {chosen.person}: give one of {', '.join(map(str, people(recordings)))}")
-    values = found[0].values
+    values = next(r.values for r in recordings if (r.person, r.exercise, r.arm) == STREAMED)
     rows = values.astype(str)  # the shortest text of each float32
     np.savetxt(chosen.out, rows, fmt="%s", delimiter=",", header=",".join(CHANNELS), comments="")
     print(f"{chosen.out}: {len(values)} rows of {len(CHANNELS)} channels, {len(values) * STEP_S:.1f} s")

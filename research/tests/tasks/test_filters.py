@@ -11,7 +11,7 @@ import torch
 import hetsyn
 from hetsyn_model.network import Network
 from research.catalog import EXPERIMENTS
-from research.catalog.equal import COMPARED, SIZES, trained_values, untrained
+from research.catalog.equal import COMPARED, SIZES, untrained
 from research.runs.plan import Cell, ChosenSettings, final_run
 from research.runs.results import RunResult
 from research.runs.run import RunSpec, Training, build, open_task, run_batch
@@ -19,7 +19,7 @@ from research.runs.runner import Selection, run_experiment
 from research.runs.train import load_best, train
 from research.tasks.delayed_match import DelayedMatchSpec
 from research.tasks.free_bank import FreeBank, spread_bank
-from research.tasks.neurons import NeuronModel
+from research.tasks.neurons import NeuronModel, trained_values
 
 SPEC = DelayedMatchSpec(hidden=(6,), delay_ms=100, validation_trials=8, test_trials=16)
 TRAINING = Training(updates=6, batch=8, schedule="step", evaluate_every=3, bank_size=8, whole_range_banks=True)
@@ -124,11 +124,11 @@ def test_all_models_of_a_size_train_as_many_values(name: str) -> None:
         conditions = [condition for condition in experiment.conditions if condition.name.endswith(size)]
         assert [(condition.models[0], condition.filters) for condition in conditions] == list(COMPARED)
         counts = [
-            trained_values(c.models[0], c.filters)(untrained(experiment.task, c.task_spec, c.models[0]))
+            trained_values(untrained(experiment.task, c.task_spec, c.models[0]), c.models[0], c.filters)
             for c in conditions
         ]
-        goal = share * trained_values("hetsyn", 0)(
-            untrained(experiment.task, EXPERIMENTS[name]().conditions[0].task_spec, "hetsyn")
+        goal = share * trained_values(
+            untrained(experiment.task, EXPERIMENTS[name]().conditions[0].task_spec, "hetsyn"), "hetsyn"
         )
         assert max(counts) <= goal + 1
         tolerance = 0.75 if name == "equal-cue" else 0.93  # a neuron of ten is a tenth
@@ -137,7 +137,9 @@ def test_all_models_of_a_size_train_as_many_values(name: str) -> None:
 
 def test_two_free_weights_are_as_many_values_as_a_weight_and_a_decay() -> None:
     spec = untrained("delayed-match", SPEC, "hetsyn")
-    assert trained_values("free-bank", 2)(spec) == trained_values("hetsyn", 0)(spec)
+    run = run_of("free-bank", 2)
+    weights = sum(weight.numel() for weight in build(run, open_task(run)).parameters() if weight.requires_grad)
+    assert weights == trained_values(spec, "free-bank", 2) == trained_values(spec, "hetsyn")
 
 
 @pytest.mark.parametrize(("model", "filters"), [("dh-snn", 4), ("free-bank", 2)])
@@ -149,7 +151,7 @@ def test_a_result_has_the_values_that_were_trained(tmp_path: Path, model: Neuron
     result: RunResult
     (result,) = run_experiment(plan, tmp_path, tmp_path / "results.json.gz", Selection())
     spec = untrained("delayed-match", SPEC, model)
-    assert result.parameters == trained_values(model, filters)(spec)
+    assert result.parameters == trained_values(spec, model, filters)
     assert 0 <= result.figure <= 1
     run = final_run(plan, small, Cell(model, True), 0, {})
     assert result.is_of(run)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, Variant
 from research.runs.plan import NEURONS
-from research.tasks.neurons import build_network, network_spec, parameter_count
+from research.tasks.neurons import build_network, network_spec, trained_values
 from research.tasks.pattern_generation import (
     PatternGeneration,
     PatternGenerationSpec,
@@ -54,11 +55,14 @@ def test_the_gaps_hold_noise_of_the_conditions_rate(noise_hz: float) -> None:
 def test_the_network_is_the_papers() -> None:
     task = PatternGeneration()
     assert (task.shape.channels, task.shape.hidden, task.shape.outputs) == (100, (100,), 1)
+    specs = {model: network_spec(task.shape, model, recurrent=True, tau_steps=20.0) for model in NEURONS}
     values = {
-        model: parameter_count(network_spec(task.shape, model, recurrent=True, tau_steps=20.0)) for model in NEURONS
+        model: sum(each.numel() for each in Network(spec).parameters() if each.requires_grad)
+        for model, spec in specs.items()
     }
     synapses = 100 * 100 + 100 * 100 + 100
     assert values == {"hetsyn": 2 * synapses, "hetneu": synapses + 101, "alif": synapses, "homneu": synapses}
+    assert values == {model: trained_values(spec, model) for model, spec in specs.items()}
 
 
 @pytest.mark.parametrize("model", NEURONS)
