@@ -44,8 +44,9 @@ from service.engine.work import (
     Work,
     are_of_spikes,
     begin,
-    inputs_of,
+    encoded_inputs,
     kind_of,
+    spike_inputs,
     whole_pieces,
 )
 from service.errors import ArtifactError, HetsynError, InputError, TooLarge
@@ -192,7 +193,7 @@ class Engine:
         if are_spikes and (whole := whole_pieces(jobs, max_steps)) is not None:
             steps_of = list(map(_steps_of, whole))
             steps = np.array(steps_of, np.int64)
-            inputs = inputs_of(model, "spikes", whole, steps)
+            inputs = spike_inputs(whole, steps)
             group = Group(range(len(jobs)), steps, inputs)
             return Segment(whole, (group,), sum(steps_of), inputs.events, is_whole=True)
         pieces: list[Piece] = []
@@ -211,7 +212,8 @@ class Engine:
             if members:
                 chosen = [pieces[b] for b in members]
                 steps = np.array([piece.steps for piece in chosen], np.int64)
-                inputs = inputs_of(model, kind, chosen, steps)
+                is_encoded = kind != "spikes"
+                inputs = encoded_inputs(model, kind, chosen, steps) if is_encoded else spike_inputs(chosen, steps)
                 groups.append(Group(tuple(members), steps, inputs))
                 total_steps += int(steps.sum())
                 total_events += inputs.events

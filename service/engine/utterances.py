@@ -34,7 +34,7 @@ from service.engine.work import (
     Result,
     StreamState,
     Utterances,
-    inputs_of,
+    encoded_inputs,
 )
 from service.models.model import Model
 from service.runtime.states import is_bounded
@@ -108,7 +108,7 @@ def _encoded(model: Model, piece: Piece) -> Job:
     job = piece.job
     if job.stream.kind != "values" or not piece.steps:
         return job
-    inputs = inputs_of(model, "values", [piece], np.array([piece.steps]))
+    inputs = encoded_inputs(model, "values", [piece], np.array([piece.steps]))
     if inputs.unbounded or not is_bounded(piece.values):
         raise out_of_range(model)
     return job._replace(stream=job.stream._replace(encoder=inputs.encoders[0])) if inputs.encoders else job
@@ -197,7 +197,7 @@ def _activity(model: Model, piece: Piece) -> list[float]:
         return [10.0 * log10(mean + QUIETEST) for mean in power.tolist()]
     step = piece.step
     if piece.job.stream.kind == "values":
-        step = inputs_of(model, "values", [piece], np.array([piece.steps])).network[EVENT_ROW]
+        step = encoded_inputs(model, "values", [piece], np.array([piece.steps])).network[EVENT_ROW]
     counts: list[float] = np.bincount(step, minlength=piece.steps).astype(np.float64).tolist()
     return counts
 

@@ -25,7 +25,6 @@ from service.engine.endpointer import Found, Hearing
 from service.engine.resampler import Resampler
 from service.models.model import Arrays, Model
 from service.observe.watch import NOT_RUN, Ran
-from service.runtime.onnx import Graph
 from service.runtime.states import check_like, out_of_bounds
 from service.wire.chunk import AudioChunk, Chunk, Samples, SpikeChunk, ValuesChunk, chunk_bytes
 
@@ -440,47 +439,39 @@ TAKE: Mapping[InputKind | None, Callable[[Model, Job, int], Piece]] = {
 """By the kind of a stream: the function that cuts the next steps, up to a number, out of a job's input."""
 
 
-def inputs_of(model: Model, kind: InputKind, pieces: Sequence[Piece], steps: Integers) -> Inputs:
-    """Make the inputs of streams of one kind. Encodes audio and values, if the model has an encoder.
+def spike_inputs(pieces: Sequence[Piece], steps: Integers) -> Inputs:
+    """Make the inputs of streams of spikes."""
+    if len(pieces) == 1:
+        network = {EVENT_ROW: pieces[0].step, EVENT_UNIT: pieces[0].unit}
+    else:
+        times = list(map(_step_of, pieces))
+        rows, longest = np.concatenate(times), int(steps.max())
+        counts = list(map(len, times))
+        rows += np.repeat(np.arange(0, len(pieces) * longest, longest), counts)
+        network = {EVENT_ROW: rows, EVENT_UNIT: np.concatenate(list(map(_unit_of, pieces)))}
+    return Inputs(network, len(network[EVENT_ROW]))
+
+
+def encoded_inputs(model: Model, kind: InputKind, pieces: Sequence[Piece], steps: Integers) -> Inputs:
+    """Make the inputs of streams of audio or of values: their spikes, or the values if the model has no encoder.
 
     Raises:
         ArtifactError: the encoder fails, or its output has a wrong shape.
     """
-    if kind == "spikes":
-        network = _events(pieces, steps)
-        return Inputs(network, len(network[EVENT_ROW]))
-    if len(pieces) == 1:
-        values = pieces[0].values[np.newaxis]
-    else:  # [b, longest, numbers of a step], 0 past a stream's end
-        values = np.zeros((len(pieces), int(steps.max()), pieces[0].values.shape[1]), np.float32)
-        for b, piece in enumerate(pieces):
-            values[b, : piece.steps] = piece.values
-    if model.encoder_graph is None:
-        return Inputs({VALUES: values}, 0)
-    inputs: Arrays = {VALUES: values} if kind == "values" else {AUDIO: values.reshape(len(pieces), -1)}
-    return _encode(model, model.encoder_graph, pieces, {**inputs, STEPS: steps})
-
-
-def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
-    """Make the network graph's spikes of a segment."""
-    if len(pieces) == 1:
-        return {EVENT_ROW: pieces[0].step, EVENT_UNIT: pieces[0].unit}
-    times = list(map(_step_of, pieces))
-    rows, longest = np.concatenate(times), int(steps.max())
-    counts = list(map(len, times))
-    rows += np.repeat(np.arange(0, len(pieces) * longest, longest), counts)
-    return {EVENT_ROW: rows, EVENT_UNIT: np.concatenate(list(map(_unit_of, pieces)))}
-
-
-def _encode(model: Model, graph: Graph, pieces: Sequence[Piece], inputs: Arrays) -> Inputs:
-    """Run the encoder on a segment. ``inputs`` are the graph's, without its state."""
-    tensors, count = model.encoder_state, len(pieces)
+    graph, tensors, count = model.encoder_graph, model.encoder_state, len(pieces)
     states = [piece.job.stream.encoder for piece in pieces]
     if count == 1:
+        values = pieces[0].values[np.newaxis]
         before = {name: states[0][name][np.newaxis] for name, *_ in tensors}
-    else:
+    else:  # [b, longest, numbers of a step], 0 past a stream's end
+        values = np.zeros((count, int(steps.max()), pieces[0].values.shape[1]), np.float32)
+        for b, piece in enumerate(pieces):
+            values[b, : piece.steps] = piece.values
         before = {name: np.stack([state[name] for state in states]) for name, *_ in tensors}
-    inputs |= {key: before[name] for name, key, _ in tensors}
+    if graph is None:
+        return Inputs({VALUES: values}, 0)
+    inputs: Arrays = {VALUES: values} if kind == "values" else {AUDIO: values.reshape(count, -1)}
+    inputs |= {STEPS: steps, **{key: before[name] for name, key, _ in tensors}}
     outputs = graph.run(inputs, [EVENT_ROW, EVENT_UNIT, *[key for *_, key in tensors]])
     after = {name: outputs[key] for name, _, key in tensors}
     for name, _, key in tensors:
