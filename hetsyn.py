@@ -100,7 +100,6 @@ class Subcommand:
     """Where a subcommand lives: a module with a ``typer.Typer`` of the subcommand's name.
 
     Attributes:
-        module: that has it.
         help: its line in ``hetsyn --help``.
         extra: brings the dependencies that the subcommand needs beyond those of the package.
     """

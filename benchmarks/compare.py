@@ -57,7 +57,6 @@ class Checkout:
 
     Attributes:
         root: its folder.
-        python: of its environment.
     """
 
     root: Path
@@ -138,7 +137,6 @@ class Workload:
     """Chunks for one model.
 
     Attributes:
-        name: of the model.
         load: the chunks.
         target: the model's interface at an address.
     """
@@ -228,7 +226,6 @@ def _measure(
 
     Args:
         order: which side comes first.
-        folder: of the servers' output.
         models: folder of both.
     """
     loads = workloads(models)

@@ -64,7 +64,6 @@ def measure(
 
     Args:
         device: beside the CPU.
-        folders: of the model in each form.
         batches: streams in a batch.
         lengths: steps of a chunk.
         seconds: time for each cell.

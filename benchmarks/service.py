@@ -53,7 +53,6 @@ class Effort:
         patience_s: the longest wait for other programs before a closed loop.
         settings: of each run.
         ramp: of each search.
-        concurrencies: of the closed loops.
     """
 
     repeats: int

@@ -47,7 +47,6 @@ class Case:
     """A model, and what it gets.
 
     Attributes:
-        artifact: of the model.
         load: the chunks.
     """
 

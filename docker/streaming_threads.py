@@ -26,7 +26,6 @@ class StreamingThread(threading.Thread):
     """A client that streams a recording again and again, each time in a new session.
 
     Args:
-        url: of the server.
         recording: WAV file.
         expected: content of the reply to each chunk.
         repeats: how often the client repeats a chunk.

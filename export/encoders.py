@@ -27,7 +27,6 @@ class EncoderParts:
 
     Attributes:
         graph: serialised ONNX.
-        description: for the manifest.
         reference: the encoder in torch.
         probe: default input of the verification: float32 audio [stream, whole steps], or values [stream, steps,
             channels].

@@ -85,7 +85,6 @@ def closed_loop(
         server: its process.
         load: the chunks.
         concurrency: number of sessions at a time.
-        settings: of the run.
         patience_s: the longest wait for other programs before the run.
 
     Raises:

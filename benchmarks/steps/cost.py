@@ -24,7 +24,6 @@ class CostWorkload:
     """Input of the benchmark.
 
     Attributes:
-        name: for tables.
         artifact: folder of the model.
         spikes: float32 [streams, steps, channels], repeated for longer runs.
     """

@@ -98,8 +98,6 @@ def try_package(package: Path, folder: Path, version: str) -> str:
 
     Args:
         package: a wheel for this machine, or a source distribution, which is compiled here.
-        folder: of the environment.
-        version: of the package.
 
     Raises:
         ReleaseError: it cannot be installed, or does not work.
@@ -119,8 +117,6 @@ def try_environment(python: Path, version: str, operators: str = "require") -> s
     """Try the commands of an environment on the model that was installed. Returns what the server says.
 
     Args:
-        python: of the environment.
-        version: that is to be installed.
         operators: ``require``, or ``off`` for a wheel without the C++ libraries.
 
     Raises:

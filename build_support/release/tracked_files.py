@@ -15,7 +15,6 @@ class Source:
     """What is released.
 
     Attributes:
-        commit: of the checkout.
         epoch_s: when that was committed, for ``SOURCE_DATE_EPOCH``.
         is_clean: whether the files are those of the commit.
     """

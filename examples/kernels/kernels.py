@@ -148,7 +148,6 @@ def coefficients(bank: Bank, decay: Tensor, shape: Shape) -> Tensor:
     """Compute the coefficients of kernels in a bank's basis, ``c_k = int c_k(r) dmu(r)``, differentiable in all values.
 
     Args:
-        bank: of the layer.
         decay: r a step, any shape, each in [0, 1].
         shape: what the kernels have beside it.
 

@@ -44,7 +44,6 @@ class Heard(NamedTuple):
     """A file and what was heard in it.
 
     Attributes:
-        file: for people.
         truth: the label in the name of folder or file; None without.
         labels: heard labels, in order.
         probability: the last label's; None without.

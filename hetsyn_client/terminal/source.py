@@ -29,7 +29,6 @@ class Source(NamedTuple):
     """The input of a stream.
 
     Attributes:
-        name: for people.
         rate_hz: sample rate; None for spikes and values.
         channels: channels of sound, or numbers of a row of values; None for spikes, and for one channel of sound.
         pieces: contents of binary frames of ``WS /stream``; None means that nothing has come for a while.

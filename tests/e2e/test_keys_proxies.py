@@ -39,11 +39,8 @@ class Front(NamedTuple):
     """A server behind a proxy.
 
     Attributes:
-        url: of the proxy.
         server: behind it.
-        key: of a client.
         certificate: to trust.
-        log: of the proxy.
     """
 
     url: str

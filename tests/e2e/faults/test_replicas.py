@@ -34,7 +34,6 @@ class Replicas(NamedTuple):
     """Processes that share a store.
 
     Attributes:
-        url: of the proxy.
         servers: behind it.
         grpc: address of each, for gRPC.
         expected: probabilities after each chunk of the recording, of one process.

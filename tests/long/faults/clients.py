@@ -47,7 +47,6 @@ class ReferenceRecording:
     """A recording whose answers are known.
 
     Attributes:
-        name: of the recording.
         chunks: bodies of requests.
         replies: of an undisturbed server, as ``tally.as_reference`` makes them.
     """

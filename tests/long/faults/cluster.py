@@ -22,10 +22,8 @@ class ClusterOnStage(NoStore):
     """Three primaries with a replica each, on the loopback.
 
     Args:
-        folder: of their data.
         appendfsync: of every node.
         replicas: that must have a chunk before it is answered.
-        seed: of the choice of nodes and slots.
 
     Raises:
         ServerError: no such program on this machine.

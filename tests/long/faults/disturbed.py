@@ -52,12 +52,10 @@ async def disturbed(
 
     Args:
         store_name: one of ``MIXES``.
-        folder: for the store's data and the logs.
         faults: number of faults.
         chunks: the least number of acknowledged chunks.
         clients: number of clients.
         seed: of the faults, and of the clients.
-        appendfsync: of Valkey.
         transport: one of ``TRANSPORTS``. Carried sessions have no store: ``store_name`` is memory.
         replicas: of a cluster's node that must have a chunk before it is answered; without any, a failover may lose
             chunks, and the run passes if clients are told of every loss.
@@ -159,7 +157,6 @@ async def _recordings(folder: Path, door: type[Door] | None) -> list[ReferenceRe
     """Recordings with the answers of an undisturbed server: one process, sessions in memory, one chunk at a time.
 
     Args:
-        folder: for its log.
         door: reads the answers. Over WebSockets an empty chunk ends a session, as ``CloseStream`` does; at a door the
             last one with sound.
     """

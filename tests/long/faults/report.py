@@ -35,7 +35,6 @@ def summary(
     """The results as JSON values. Times count from the first acknowledged chunk.
 
     Args:
-        settings: of the run.
         tally: counts of all answers.
         acknowledgements: the acknowledged chunks.
         occurred: the faults.

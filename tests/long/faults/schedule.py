@@ -79,7 +79,6 @@ class Fault:
     """One fault.
 
     Attributes:
-        kind: of the fault.
         replica: index of the affected replica; without meaning if the store or all replicas are affected.
         wait_s: pause after the recovery from the fault before.
         lasts_s: duration.

@@ -23,7 +23,6 @@ class Occurred:
     """A fault that has happened. Times are those of ``time.perf_counter``.
 
     Attributes:
-        kind: of the fault.
         replica: index of the affected replica; None if the store or all replicas were affected.
         began_s: when it began.
         back_s: when it was undone: a process was started again or continued, or the disk freed.
@@ -51,8 +50,6 @@ class Script:
 
     Args:
         replicas: processes that may be killed and paused.
-        store: of the replicas.
-        clients: that stream meanwhile.
         tally: judges the answers.
         acknowledgements: the acknowledged chunks.
         report: called after each fault with its number.

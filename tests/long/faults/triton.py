@@ -117,7 +117,6 @@ class GrpcLine:
 
     Args:
         where: host and port.
-        timeout_s: of a call.
     """
 
     def __init__(self, where: str, timeout_s: float = REQUEST_TIMEOUT_S) -> None:

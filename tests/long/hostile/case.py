@@ -95,8 +95,6 @@ class Measured:
 
     Attributes:
         verdict: whether the server held.
-        figures: of the attack.
-        seconds: that the case took.
         reason: why it was skipped, or which bounds are broken; empty if it held.
     """
 

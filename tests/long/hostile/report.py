@@ -23,7 +23,6 @@ def summary(
     """The results as JSON values.
 
     Args:
-        cases: that were run.
         commits: of the checkouts, by side.
         measured: by side and case.
         kept: results of an earlier run, for the column ``before`` of cases without one.

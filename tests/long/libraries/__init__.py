@@ -35,10 +35,8 @@ def prove(library: str, name: str, updates: int, folder: Path, count: int) -> di
     """Train a network of a library, serve it, and compare.
 
     Args:
-        library: that has it.
         name: of the network, in ``tests.long.libraries.networks.CASES``.
         updates: batches that it learns.
-        folder: for the NIR file and the artifact.
         count: streams to compare on.
 
     Returns:

@@ -22,7 +22,6 @@ class Case:
     """A network of a library.
 
     Attributes:
-        network: that learns.
         counts: what the library itself makes of streams.
         graph: makes its NIR graph, after training.
         options: of ``import_nir``, besides the producer.

@@ -20,7 +20,6 @@ def streams(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Spikes [stream, steps, channels], 0 or 1, and their classes [stream].
 
     Args:
-        count: of streams.
         seed: of classes and spikes; the patterns are always the same.
     """
     patterns = np.random.default_rng(0).random((CLASSES, BINS, CHANNELS)) < 0.5

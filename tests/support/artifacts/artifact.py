@@ -44,7 +44,6 @@ def write_artifact(
 
     Args:
         takes_audio: with an encoder of audio, where ``takes`` does not say what it takes.
-        takes: of the model's input.
         change: fields of the manifest with another value.
 
     Returns:

@@ -24,7 +24,6 @@ def graph_with_file(place: str, location: str) -> bytes:
 
     Args:
         place: of ``PLACES``.
-        location: of the file.
     """
     tensor = external(location)
     constant = helper.make_node("Constant", [], ["y"], value=tensor)

@@ -26,11 +26,7 @@ _SIZE = "Emulation.setDeviceMetricsOverride"
 
 
 class Browser:
-    """A window.
-
-    Args:
-        driver: of the window.
-    """
+    """A window."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver

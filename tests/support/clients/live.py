@@ -22,9 +22,7 @@ def handshake(query: str, *fields: str, line: str = "GET /stream?{} HTTP/1.1", l
     """An opening handshake.
 
     Args:
-        query: of the URL.
         fields: further headers.
-        line: of the request.
         leave_out: name of a header.
     """
     usual = [
@@ -71,12 +69,7 @@ def received(content: bytes) -> list[tuple[int, bytes]]:
 
 
 class Socket:
-    """A WebSocket of the loopback, opened by hand: it sends any bytes.
-
-    Args:
-        reader: of the connection.
-        writer: of the connection.
-    """
+    """A WebSocket of the loopback, opened by hand: it sends any bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

@@ -25,7 +25,6 @@ class Wire(asyncio.Transport):
 
     Attributes:
         connection: the server's protocol object.
-        server_state: of uvicorn.
         is_closed: the server has closed the connection, or writes no more.
     """
 

@@ -36,9 +36,6 @@ def delayed_network(
 
     Args:
         path: one of ``PATHS``.
-        kind: of neuron.
-        rule: of the decision.
-        channels: of the input.
         hidden: neurons of each hidden layer.
         bias: whether there is a constant drive.
         input_kind: spikes or values.

@@ -10,9 +10,7 @@ def gruenwald_letnikov(order: float, decay: float, steps: int) -> NDArray[np.flo
     """Impulse response of ``v(t) (1 + rate) = rate u(t) - sum_(j>0) b_j v(t-j)``, whose sum is 1, step by step.
 
     Args:
-        order: of the derivative.
         decay: r, with ``rate = (1 - r) / r``.
-        steps: of the response.
     """
     rate = (1.0 - decay) / decay
     b = np.cumprod(np.concatenate([[1.0], 1.0 - (1.0 + order) / np.arange(1, steps)]))

@@ -45,11 +45,7 @@ def queries() -> dict[str, str]:
 
 
 class Prometheus:
-    """A running one.
-
-    Args:
-        client: of its HTTP interface.
-    """
+    """A running one."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client

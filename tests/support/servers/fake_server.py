@@ -18,7 +18,6 @@ class FakeServer:
     """A running server.
 
     Attributes:
-        url: of HTTP.
         grpc: address of its gRPC port.
     """
 
@@ -59,12 +58,7 @@ class FakeServer:
 
 @contextmanager
 def fake_server(folder: Path, **settings: Any) -> Iterator[FakeServer]:
-    """A server that ends with the context.
-
-    Args:
-        folder: for its models.
-        settings: of the server.
-    """
+    """A server that ends with the context."""
     command = [sys.executable, "-m", "tests.support.servers.fake_server", str(folder), json.dumps(settings)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:

@@ -31,9 +31,6 @@ class HttpServer:
 
     Args:
         limits: fields of ``Settings``.
-
-    Attributes:
-        client: of the running app.
     """
 
     client: httpx.AsyncClient

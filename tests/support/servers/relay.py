@@ -134,7 +134,6 @@ class _Pair:
     """A client's connection with its connection to the server.
 
     Args:
-        relay: that it belongs to.
         near: the client's connection.
         left: bytes until it is cut; None never.
         resets: whether it is then reset, or has an orderly end.

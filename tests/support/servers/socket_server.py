@@ -89,7 +89,6 @@ def serving_fakes(folder: Path, keeps: str) -> Iterator[str]:
     """The URL of a server of fake models, ``digits`` and ``sensor``, that takes any number of sessions of one client.
 
     Args:
-        folder: for the models.
         keeps: sessions in ``memory`` or in a ``store``.
     """
     write_artifact(folder)

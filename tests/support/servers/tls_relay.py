@@ -16,8 +16,6 @@ def relayed_with_tls(port: int, certificate: Path, key: Path) -> Iterator[tuple[
 
     Args:
         port: of the server, on the loopback.
-        certificate: of the relay.
-        key: of the certificate.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)

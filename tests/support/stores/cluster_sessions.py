@@ -14,7 +14,6 @@ class ClusterSessions:
 
     Args:
         cluster: where they are.
-        prefix: of their keys.
     """
 
     def __init__(self, cluster: ValkeyCluster, prefix: str) -> None:

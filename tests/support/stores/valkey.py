@@ -35,7 +35,6 @@ class ValkeyServer:
     """A context in which the server runs. Every command is on the disk before it is answered.
 
     Args:
-        folder: of its data.
         options: of its command line, kept as an attribute too.
         port: by default a free one.
     """

@@ -28,7 +28,6 @@ class ValkeyCluster:
     If a primary is down, the others still serve their slots (``cluster-require-full-coverage no``).
 
     Args:
-        folder: of its data.
         options: of every node's command line.
         primaries: number of primaries.
         replicas: of each primary.

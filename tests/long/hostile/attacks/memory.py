@@ -32,8 +32,6 @@ class Opening:
     """A request that opens a session.
 
     Attributes:
-        body: of the request.
-        content_type: of the body.
         query: beside the session.
         sessions: the most that are opened, if fewer than usual.
     """

@@ -28,7 +28,6 @@ def open_many(server: AttackedServer, name: str, count: int, client: int = 1, *,
     Args:
         server: where they are opened.
         name: of the sessions, before their number.
-        count: of the sessions.
         client: last number of the client's address.
         is_last: the only chunk of each session is its last.
     """
