@@ -49,11 +49,6 @@ def make_parser() -> argparse.ArgumentParser:
             command.add_argument("--out", type=Path, help="by default voices of --data. Existing files are kept")
         if name in ("digit-strings", "false-alarms"):
             command.add_argument("model", type=Path, metavar="MODEL", help="of the digits: a folder, or its name")
-        if name == "digit-strings":
-            command.add_argument("--strings", type=int, default=50, help="each of another person")
-            command.add_argument("--snr-db", type=float, default=20.0, help="of the noise")
-        if name == "false-alarms":
-            command.add_argument("--speech", type=Path, default=streams.PROMPTS, help="folder of wav without digits")
         if name in ("train", "validate", "test", "list"):
             command.add_argument("names", nargs="*", metavar="NAME", help="of the plan; a regular expression")
     return parser
@@ -88,9 +83,9 @@ def _run(arguments: argparse.Namespace) -> None:
             for name in _chosen(arguments.names):
                 experiments.judge(name, arguments.runs, data, arguments.command)
         case "digit-strings":
-            digit_strings(arguments.model, data, arguments.strings, arguments.snr_db)
+            digit_strings(arguments.model, data)
         case "false-alarms":
-            false_alarms(arguments.model, arguments.speech)
+            false_alarms(arguments.model)
         case "adapt":
             found = adaptation.study(arguments.runs, data, SPEAKERS)
             _keep("adapt", found)
@@ -99,14 +94,14 @@ def _run(arguments: argparse.Namespace) -> None:
             print(report(RESULTS))
 
 
-def digit_strings(model: Path, data: Path, count: int, snr_db: float) -> None:
+def digit_strings(model: Path, data: Path) -> None:
     """Judge a model on strings of digits, print the word errors and keep them."""
     words = vocabulary("digits")
     clips = [one for one in of_people(data / "people", Division.load(), words, "test") if one.word in DIGITS]
-    found: dict[str, Any] = {"snr_db": snr_db}
-    said = streams.strings(clips, count)
+    found: dict[str, Any] = {"snr_db": streams.SNR_DB}
+    said = streams.strings(clips)
     for noise in streams.NOISES:
-        heard = streams.hear(model, streams.noisy(said, noise, snr_db))
+        heard = streams.hear(model, streams.noisy(said, noise))
         found[noise] = counts = streams.judged(said, heard)
         print(
             f"{noise:5} {counts['words']} words, {percent(counts['word_errors'])} wrong: "
@@ -117,10 +112,10 @@ def digit_strings(model: Path, data: Path, count: int, snr_db: float) -> None:
     _keep(f"streams/digit-strings-{heard.model}", found)
 
 
-def false_alarms(model: Path, speech: Path) -> None:
+def false_alarms(model: Path) -> None:
     """Judge a model on sound without a digit, print the false alarms and keep them."""
     found = {}
-    for name, stream in (("speech", streams.without_words(speech)), ("noise", streams.bursts())):
+    for name, stream in (("speech", streams.without_words()), ("noise", streams.bursts())):
         heard = streams.hear(model, stream)
         found[name] = counts = streams.alarms(stream, heard)
         print(

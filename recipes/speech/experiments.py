@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.costs import cost, trained_values
-from recipes.speech.judge import CONDITIONS, POWERS, SERVED, details, figures, hear, rate, threshold
+from recipes.speech.judge import CONDITIONS, POWERS, SERVED, figures, hear, rate, threshold
 from recipes.speech.people import Division
 from recipes.speech.plan import COMMANDS, PLAN
 from recipes.speech.pool import EVERY_TAKE, Clip, of_noise, of_people, of_wavs
@@ -40,10 +40,13 @@ def judge(name: str, runs: Path, data: Path, part: str) -> None:
             heard = hear(model, clips, outputs, condition)
             if least is None:  # the first: clean words of people
                 least = {power: threshold(heard, words, power=power) for power in POWERS}
-            each[condition] = {str(power): figures(heard, words, least[power], power) for power in POWERS}
-            if condition == "clean":
+            is_clean = condition == "clean"
+            each[condition] = {
+                str(power): figures(heard, words, least[power], power, is_detailed=is_clean and power == SERVED)
+                for power in POWERS
+            }
+            if is_clean:
                 each[condition]["least"] = {str(power): value for power, value in least.items()}
-                each[condition][str(SERVED)] |= details(heard, words, least[SERVED])
         found[source] = each
     path = RESULTS / part / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -153,7 +153,7 @@ def rate(counted: Mapping[str, int]) -> float:
     return counted["right"] / max(1, counted["of"])
 
 
-def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) -> dict[str, Any]:
+def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int, *, is_detailed: bool) -> dict[str, Any]:
     """Count right, refused and wrongly named recordings.
 
     Args:
@@ -161,37 +161,25 @@ def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) 
         vocabulary: classes of the network.
         least: threshold on the likeliest word's probability; a recording below it is refused.
         power: key of ``heard.probabilities``.
+        is_detailed: whether to count by word and by speaker, too.
     """
     right, named = closed(heard, vocabulary, power), best_of(heard, vocabulary, power) >= least
-    own = np.array([one.word in vocabulary.named for one in heard.clips], bool)
+    words = np.array([one.word for one in heard.clips], object)
+    own = np.isin(words, vocabulary.named)
     found: dict[str, Any] = {"closed": counts(right[own])}
     if vocabulary.rejects:
-        found["right and named"] = counts((right & named)[own])
-        found["refused"] = counts((~named)[own])
-        found["others named"] = counts(named[~own])
-    return found
-
-
-def details(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) -> dict[str, Any]:
-    """Count by word and by speaker; the arguments are those of :func:`figures`."""
-    right, named = closed(heard, vocabulary, power), best_of(heard, vocabulary, power) >= least
-    words = [one.word for one in heard.clips]
-    found: dict[str, Any] = {
-        "by word": {
-            word: counts(right[[said == word for said in words]]) for word in vocabulary.named if word in words
-        },
-        "by speaker": _by_speaker(heard.clips, right, np.array([word in vocabulary.named for word in words], bool)),
-    }
-    if vocabulary.rejects:
-        others = sorted({*words} - {*vocabulary.named})
-        found["named by word"] = {word or SILENCE: counts(named[[said == word for said in words]]) for word in others}
-    return found
-
-
-def _by_speaker(clips: Sequence[Clip], right: NDArray[np.bool_], own: NDArray[np.bool_]) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
-    for one, is_right, counts in zip(clips, right, own, strict=True):
-        if counts:
-            before = found.get(one.speaker, (0, 0))
-            found[one.speaker] = before[0] + int(is_right), before[1] + 1
+        found |= {
+            "right and named": counts((right & named)[own]),
+            "refused": counts((~named)[own]),
+            "others named": counts(named[~own]),
+        }
+    if is_detailed:
+        speakers: dict[str, tuple[int, int]] = {}
+        for one, is_right in zip(np.array(heard.clips, object)[own], right[own], strict=True):
+            before = speakers.get(one.speaker, (0, 0))
+            speakers[one.speaker] = before[0] + int(is_right), before[1] + 1
+        found["by word"] = {word: counts(right[words == word]) for word in vocabulary.named if word in words}
+        found["by speaker"] = speakers
+    if is_detailed and vocabulary.rejects:
+        found["named by word"] = {word or SILENCE: counts(named[words == word]) for word in sorted({*words[~own]})}
     return found

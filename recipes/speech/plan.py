@@ -47,7 +47,6 @@ def _plan() -> dict[str, Recipe]:
         runs[f"a-words-{seed}"] = replace(UNCHANGED, rejects=True, draws=frequent, words=0.5, seed=seed)
         # the digits: a teacher that is not causal, then the network that is shipped
         runs[f"teacher-{seed}"] = replace(DIGITS, shape=Shape("cnn", (32, 48, 64, 96)), learning_rate=4e-3, seed=seed)
-        runs[f"digits-plain-{seed}"] = replace(DIGITS, seed=seed)
         runs[f"digits-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (256, 128)), teachers=("teacher-0",), seed=seed)
         # the commands likewise
         runs[f"commands-teacher-{seed}"] = replace(runs[f"teacher-{seed}"], model="commands", draws=COMMAND_DRAWS)

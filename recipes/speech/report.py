@@ -39,7 +39,6 @@ EXPERIMENT_B: Final = {
 }
 MODELS: Final = {
     "teacher": "the teacher, a CNN that is not causal",
-    "digits-plain": "128 and 64 neurons, no teacher",
     "digits": "as shipped",
 }
 BENCHMARK: Final = {

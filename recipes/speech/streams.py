@@ -28,6 +28,8 @@ Noise = Literal["none", "pink", "white"]
 
 NOISES: Final[tuple[Noise, ...]] = get_args(Noise)
 WORDS: Final = 20  # of a string
+STRINGS: Final = 50  # each of another person
+SNR_DB: Final = 20.0  # of the noise
 PAUSES_S: Final = (0.3, 1.5)
 MARGIN_S: Final = 0.05  # around a word, and by which an utterance has to meet it
 POWER: Final = 10**-2.6  # mean of the words of a string
@@ -121,7 +123,7 @@ def string_of(clips: Sequence[Clip], rng: np.random.Generator) -> Stream:
     return Stream(np.concatenate(parts) * np.float32(scale), tuple(words), tuple(spans))
 
 
-def strings(clips: Iterable[Clip], count: int) -> Stream:
+def strings(clips: Iterable[Clip]) -> Stream:
     """Join strings, each of another person; the same in every call.
 
     Raises:
@@ -131,13 +133,13 @@ def strings(clips: Iterable[Clip], count: int) -> Stream:
     for one in clips:
         by.setdefault(one.speaker, []).append(one)
     people = sorted(speaker for speaker, own in by.items() if len(own) >= FEWEST_TAKES)
-    if len(people) < count:
-        raise DataError(f"only {len(people)} people say {FEWEST_TAKES} digits or more: give --strings {len(people)}")
+    if len(people) < STRINGS:
+        raise DataError(f"only {len(people)} people say {FEWEST_TAKES} digits or more: {STRINGS} are needed")
     rng, at_s = np.random.default_rng(0), 0.0
     parts: list[Audio] = []
     words: list[str] = []
     spans: list[tuple[float, float]] = []
-    for speaker in rng.permutation(np.array(people)).tolist()[:count]:
+    for speaker in rng.permutation(np.array(people)).tolist()[:STRINGS]:
         string = string_of(by[speaker], rng)
         parts.append(string.audio)
         words += string.words
@@ -146,24 +148,24 @@ def strings(clips: Iterable[Clip], count: int) -> Stream:
     return Stream(np.concatenate(parts), tuple(words), tuple(spans))
 
 
-def noisy(stream: Stream, noise: Noise, snr_db: float) -> Stream:
+def noisy(stream: Stream, noise: Noise) -> Stream:
     """Add noise over all of a stream of strings, below the mean power of the words."""
     audio = stream.audio
     if noise != "none":
-        level = np.float32(np.sqrt(POWER * 10 ** (-snr_db / 10)))
+        level = np.float32(np.sqrt(POWER * 10 ** (-SNR_DB / 10)))
         audio = audio + level * noise_of(noise, audio.size, np.random.default_rng(1))
     return replace(stream, audio=np.clip(audio, -1.0, 1.0))
 
 
-def without_words(folder: Path) -> Stream:
-    """Join the recordings of a folder, without Debian's prompts that have a digit, in random order with pauses.
+def without_words() -> Stream:
+    """Join Debian's prompts that have no digit, in random order with pauses.
 
     Raises:
         DataError: there are none.
     """
-    paths = [path for path in sorted(folder.rglob("*.wav")) if not DIGITS_IN.match(str(path.relative_to(folder)))]
+    paths = [path for path in sorted(PROMPTS.rglob("*.wav")) if not DIGITS_IN.match(str(path.relative_to(PROMPTS)))]
     if not paths:
-        raise DataError(f"{folder}: has no wav files: apt-get install asterisk-core-sounds-en-wav, or give --speech")
+        raise DataError(f"{PROMPTS}: has no wav files: apt-get install asterisk-core-sounds-en-wav")
     rng = np.random.default_rng(0)
     return _joined([read_wav(paths[int(index)], RATE_HZ) for index in rng.permutation(len(paths))], rng)
 

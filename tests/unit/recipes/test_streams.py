@@ -37,7 +37,7 @@ def test_words_are_aligned_with_the_fewest_errors(heard: str, wrong: tuple[int, 
 
 @pytest.mark.process
 def test_a_shipped_model_hears_a_string_of_the_pages_digits() -> None:
-    string = noisy(string_of(shipped(), np.random.default_rng(0)), "pink", 20.0)
+    string = noisy(string_of(shipped(), np.random.default_rng(0)), "pink")
     heard = hear(MODELS / "speech-digits", string)
     assert heard.model.startswith("speech-digits-")
     assert set(heard.words) <= set(DIGITS)
