@@ -128,7 +128,7 @@ def encoder_spec() -> EncoderSpec:
 
 
 def variation(old: bool) -> AugmentSpec:
-    """How recordings are varied: for strangers' rooms with more noise, level and quiet than version 1."""
+    """Describe how recordings are varied: for strangers' rooms with more noise, level and quiet than version 1."""
     spec = load_config("speech-digits").augmentation.audio
     if old:
         return spec

@@ -37,7 +37,7 @@ def untrained(task: str, task_spec: TaskSpec, model: NeuronModel) -> NetworkSpec
 
 
 def hidden_within(task: str, spec: TaskSpec, model: NeuronModel, filters: int, goal: int) -> tuple[int, ...]:
-    """Find the hidden sizes of a model's largest network within so many values, all layers in proportion."""
+    """Find the hidden sizes of a model's largest network within a number of values, all layers in proportion."""
 
     def hidden(size: int) -> tuple[int, ...]:
         return tuple(max(1, round(size * n / spec.hidden[0])) for n in spec.hidden)

@@ -43,7 +43,7 @@ def warp_time(batch: Batch, factor: float) -> Batch:
 
 
 def deletion_curve(network: Network, task: Task, batches: Sequence[Batch], seed: int) -> list[list[float]]:
-    """[share deleted, figure] for each share."""
+    """Measure the figure for each share of deleted spikes: [share deleted, figure]."""
     curve = []
     for share in DELETED:
         rng = np.random.default_rng([seed, 6])
@@ -56,7 +56,7 @@ def deletion_curve(network: Network, task: Task, batches: Sequence[Batch], seed:
 
 
 def warp_curve(network: Network, task: Task, batches: Sequence[Batch]) -> list[list[float]]:
-    """[log2 of the factor, figure] for each factor."""
+    """Measure the figure for each factor: [log2 of the factor, figure]."""
     return [
         [log2, evaluate(network, task, [warp_time(batch, 2.0**log2) for batch in batches]).figure]
         for log2 in WARPS_LOG2

@@ -50,7 +50,6 @@ def judge_checkpoint(path: Path, data: Path) -> Iterator[str]:
     """Say what a checkpoint gets right in the bank, and then in the exact form, which takes much longer.
 
     Args:
-        path: of the checkpoint.
         data: folder with SHD's test file.
 
     Raises:

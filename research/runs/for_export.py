@@ -25,12 +25,12 @@ from hetsyn_model.training.loop import BEST
 from research.runs.run import RunSpec, open_task
 from research.tasks.task import MissingData, Task, first_streams
 
-VERIFIED_STREAMS = 256  # fewer where the exact form would move more than so many bytes
+VERIFIED_STREAMS = 256  # fewer where the exact form would move too many bytes
 VERIFIED_BYTES = 4_000_000_000  # of state, over all steps of all streams; every implementation does it anew
 
 
 def described(run: RunSpec, task: Task, network: Network, update: int | None) -> Checkpoint:
-    """A run's network with what an artifact says of it."""
+    """Return a run's network with what an artifact says of it."""
     kind = "recurrent" if run.recurrent else "feedforward"
     return Checkpoint(
         network,

@@ -32,7 +32,7 @@ TRACE_EVERY = 20  # steps
 
 
 def paper_figures(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
-    """The paper's own measures of one trained network, as plain values for its result; none for another task."""
+    """Compute the paper's own measures of a trained network, as plain values for its result; none for another task."""
     if not isinstance(task, PatternGeneration | DelayedMatch | Shd):
         return {}
     figures: dict[str, Any] = {}
@@ -62,7 +62,7 @@ def paper_figures(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
 
 
 def occurrences(spec: PatternGenerationSpec, trace: Tensor) -> list[Tensor]:
-    """The parts of traces [..., steps, targets] during which the template is there."""
+    """Cut traces [..., steps, targets] to the parts during which the template is there."""
     period = spec.template_ms + spec.gap_ms
     return [trace[..., k * period : k * period + spec.template_ms, :] for k in range(spec.repeats)]
 
@@ -74,7 +74,6 @@ def normalised_distance(spec: PatternGenerationSpec, output: Tensor, target: Ten
     template gives 0, the target itself 1.
 
     Args:
-        spec: of the task.
         output: [batch, steps, targets].
         target: [steps, targets].
     """
@@ -95,7 +94,7 @@ def in_gaps(spec: PatternGenerationSpec, trace: Tensor) -> float:
 
 @torch.no_grad()
 def without_long(network: Network, long_steps: float, initial_steps: float) -> tuple[Network, float]:
-    """A copy whose long time constants are back at the initial mean (appendix G), and the share of those that were.
+    """Copy a network with its long time constants back at the initial mean (appendix G); also return their share.
 
     Args:
         network: stays as it is.

@@ -16,7 +16,7 @@ from hetsyn_model.spec import Variant
 from research.runs.run import NeuronModel, RunSpec, TaskSpec, Training
 
 NEURONS: tuple[Variant, ...] = ("hetsyn", "hetneu", "alif", "homneu")
-FIXED_TAU: tuple[Variant, ...] = ("alif", "homneu")  # whose time constants are not learned
+FIXED_TAU: tuple[Variant, ...] = ("alif", "homneu")  # their time constants are not learned
 SEARCH_SEED = 1000
 BASE, PAPER = "base", "paper-settings"
 WHOLE = f"{PAPER}-whole-file"  # nothing is left out of the training file to choose the update
@@ -96,7 +96,7 @@ class Condition:
 
     @property
     def searched_on(self) -> str | None:
-        """The condition whose search gives this one its settings; None for a condition with ``settings``."""
+        """The condition that this one takes its settings from; None for a condition with ``settings``."""
         if self.settings is not None:
             return None
         return self.name if self.own_search else BASE
@@ -172,7 +172,7 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
 
 
 def searched_as(experiment: Experiment, condition: str, seed: int) -> str:
-    """Name the search on a condition whose settings a run of a seed takes."""
+    """Name the search on a condition that gives a run of this seed its settings."""
     seeds = experiment.search.seeds
     return condition if len(seeds) == 1 else f"{condition}, search {seeds[seed % len(seeds)]}"
 

@@ -72,12 +72,12 @@ class RunResult:
         )
 
     def is_of(self, run: RunSpec) -> bool:
-        """Whether it is the result of a run; settings that came later are in neither where they have their defaults."""
+        """Return whether it is a run's result. Settings that came later are in neither if they have their defaults."""
         return identity(self.run) == identity(run.to_dict())
 
 
 def identity(run: dict[str, Any]) -> str:
-    """The text of a described run (:meth:`RunSpec.to_dict`), with numbers rounded as in a result."""
+    """Write a described run (:meth:`RunSpec.to_dict`) as text, with numbers rounded as in a result."""
     return json.dumps(rounded(run), sort_keys=True)
 
 
@@ -99,7 +99,7 @@ def add_to_file(results: Iterable[RunResult], path: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """No other process is in here for the same folder; a killed one lets go."""
+    """Keep other processes out of here for the same folder. A killed process lets go."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -109,7 +109,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def read_file(path: Path) -> list[RunResult]:
-    """The results of one file; none where there is no file yet.
+    """Read the results of one file; none if there is no file yet.
 
     Raises:
         RunError: the file is damaged.
@@ -128,7 +128,7 @@ def read_file(path: Path) -> list[RunResult]:
 
 
 def rounded(value: Any, digits: int = 6) -> Any:
-    """Numbers with so many significant digits; the rest as it is."""
+    """Round numbers to this number of significant digits; the rest stays as it is."""
     if isinstance(value, float):
         return float(f"{value:.{digits}g}")
     if isinstance(value, dict):

@@ -50,7 +50,7 @@ class Training:
         schedule: ``step``, times 0.8 after every tenth of the updates; ``cosine`` with warm-up; or ``held-cosine``,
             over ``cosine_updates``, then constant.
         decay_rate_factor: learning rate of the decays over that of the weights.
-        weight_decay: of the weights.
+        weight_decay: AdamW's, of the weights.
         evaluate_every: updates between two evaluations on validation data, which also refit the banks.
         bank_size: decays of each bank in training (a bank takes fewer where fewer are exact).
         clip: largest norm of the gradient; None: any.
@@ -58,7 +58,7 @@ class Training:
             :class:`hetsyn_model.training.loop.Optimisation`.
         decay_weight_decay: AdamW's, of the synapses' decays.
         cosine_updates: of the schedule ``held-cosine``.
-        choose: the evaluation whose network is kept: the best on ``validation`` data, or the ``last``.
+        choose: which evaluation's network is kept: the best on ``validation`` data, or the ``last``.
         test_each: whether each evaluation judges the network on test data too, for the history; that chooses nothing.
     """
 
@@ -88,8 +88,8 @@ class RunSpec:
         task_spec: settings of the task.
         model: the neuron model.
         recurrent: whether hidden layers have synapses from their own neurons.
-        seed: of weights and data.
-        learning_rate: of the weights, where the schedule's factor is 1.
+        seed: seed of weights and data.
+        learning_rate: rate of the weights, where the schedule's factor is 1.
         tau_steps: time constant, see :func:`research.tasks.neurons.network_spec`.
         training: the rest of the training's settings.
         masked_share: share of the decays that training does not change.
@@ -131,7 +131,7 @@ class RunSpec:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> RunSpec:
-        """Inverse of :meth:`to_dict`.
+        """Make a run of what :meth:`to_dict` gave.
 
         Raises:
             RunError: it is no description of a run.
@@ -165,7 +165,7 @@ AnyNetwork = Network | FreeBank
 
 
 def build(run: RunSpec, task: Task) -> AnyNetwork:
-    """The untrained network of a run."""
+    """Make the untrained network of a run."""
     spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
     network = build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)
     if run.model == "free-bank":

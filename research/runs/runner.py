@@ -56,7 +56,7 @@ class Selection:
     conditions: Sequence[str] | None = None
 
     def has(self, condition: Condition, cell: Cell) -> bool:
-        """Whether a cell runs in a condition."""
+        """Return whether a cell runs in a condition."""
         return (
             condition.has(cell)
             and (not self.conditions or condition.name in self.conditions)
@@ -65,14 +65,14 @@ class Selection:
         )
 
     def seeds_of(self, condition: Condition) -> list[int]:
-        """The seeds to run in a condition."""
+        """List the seeds to run in a condition."""
         planned = range(condition.seeds)
         if not self.seeds:
             return list(planned)
         return [seed for seed in self.seeds if seed in planned or (seed >= 0 and condition.settings is not None)]
 
     def missing(self, experiment: Experiment) -> str:
-        """What is selected but not in the plan, and what is there instead; empty where there is something to run."""
+        """Say what is selected but not in the plan, and what is there instead; empty if there is something to run."""
         names = [condition.name for condition in experiment.conditions]
         for name in self.conditions or ():
             if name not in names:
@@ -150,7 +150,7 @@ class Work:
     listener: Listener
 
     def before(self, run: RunSpec) -> RunResult | None:
-        """The result of a finished run; None for an unfinished one."""
+        """Read the result of a finished run; None for an unfinished one."""
         return next((one for one in results.read_file(self.results_file) if one.is_of(run)), None)
 
 

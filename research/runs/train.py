@@ -46,7 +46,7 @@ class TaskData:
         return self.task.loss(rolled, batch)
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
-        """``firing_rate`` [1], spikes a neuron and step, mean over all hidden neurons."""
+        """Measure ``firing_rate`` [1]: spikes a neuron and step, mean over all hidden neurons."""
         rates = torch.cat([z.detach().mean((0, 1)) for z in rolled.hidden_spikes] or [torch.zeros(1)])
         return {"firing_rate": rates.mean().view(1)}
 
@@ -124,7 +124,7 @@ def train(
 
 
 def masks(run: RunSpec, network: AnyNetwork) -> dict[str, Tensor]:
-    """The decays that training leaves alone, a seeded share of each layer's.
+    """Draw the decays that training leaves alone: a share of each layer's, by the seed.
 
     Returns:
         By the parameter's name: bool, shaped as the parameter, True for a decay that stays.
@@ -139,7 +139,7 @@ def masks(run: RunSpec, network: AnyNetwork) -> dict[str, Tensor]:
 
 
 def load_best(run: RunSpec, task: Task, folder: Path) -> AnyNetwork:
-    """The network that the run chose, in evaluation mode."""
+    """Load the network that the run chose, in evaluation mode."""
     if run.model == "free-bank":
         network = build(run, task)
         network.restore(torch.load(folder / loop.BEST, weights_only=True))
@@ -148,20 +148,20 @@ def load_best(run: RunSpec, task: Task, folder: Path) -> AnyNetwork:
 
 
 def learning_curve(history: History, points: int = 40) -> list[list[float]]:
-    """[update, loss, validation figure] of at most so many evaluations, the last among them."""
+    """List [update, loss, validation figure] of at most ``points`` evaluations, the last among them."""
     count = len(history.update)
     chosen = sorted({round(i) for i in np.linspace(0, count - 1, min(points, count))})
     return [[history.update[i], round(history.loss[i], 5), round(history.validation[i], 5)] for i in chosen]
 
 
 def tested_curve(history: History) -> list[list[float]]:
-    """[update, test figure] of every evaluation; none where the run did not test at each."""
+    """List [update, test figure] of every evaluation; none if the run did not test at each."""
     figures = history.measures.get(TEST_FIGURE, [])
     return [[update, round(figure, 5)] for update, figure in zip(history.update, figures, strict=bool(figures))]
 
 
 def _held_cosine_factor(progress: float, warmup: float = 0.05, held: float = 0.95) -> float:
-    """The paper's on SHD: linear warm-up, then a cosine to zero, whose value near its end is held for ever.
+    """Compute the paper's factor on SHD: linear warm-up, then a cosine that stays at its value near zero.
 
     Args:
         progress: number of updates over those of the cosine; above 1 where training goes on.
@@ -174,5 +174,5 @@ def _held_cosine_factor(progress: float, warmup: float = 0.05, held: float = 0.9
 
 
 def _step_factor(update: int, updates: int) -> float:
-    """0.8 times the rate after every tenth of the updates, as the paper has it after every hundred of a thousand."""
+    """Compute the factor of 0.8 after every tenth of the updates; the paper has it after 100 of 1,000."""
     return float(0.8 ** (10 * update // updates))

@@ -27,8 +27,8 @@ class DelayedMatchSpec:
     """The trials and the network.
 
     Attributes:
-        cue_channels: of each side.
-        noise_channels: that fire all the time.
+        cue_channels: channels of each cue.
+        noise_channels: channels that fire all the time.
         hidden: neurons of each hidden layer.
         step_ms: duration of a step.
         lead_ms: silence before the first cue.
@@ -37,7 +37,7 @@ class DelayedMatchSpec:
         cue_hz: rate of a cue's channels.
         noise_hz: rate of the noise channels.
         added_noise_hz: rate of further spikes on every channel, over the whole trial (figure A3).
-        rate_weight: of the loss that draws every hidden neuron's rate to ``rate_hz``.
+        rate_weight: weight of the loss that draws every hidden neuron's rate to ``rate_hz``.
         rate_hz: target rate of the hidden neurons.
         validation_trials: number of trials that choose the update.
         test_trials: number of trials that judge.

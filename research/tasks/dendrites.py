@@ -1,7 +1,7 @@
 """DH-SNN (H. Zheng et al., Nature Communications 15, 2024): neurons with dendritic branches, each with a decay.
 
 A neuron deals its synapses out to D branches at random, as evenly as can be; a branch has one decay, which is learned.
-Here that is a HetSyn network whose decays are tied: its neurons, reset, bank and training are HetSyn's. The paper's own
+Here that is a HetSyn network with tied decays: its neurons, reset, bank and training are HetSyn's. The paper's own
 neuron has a membrane behind the branches, and no reset current.
 """
 
@@ -21,7 +21,6 @@ def tie_branches(network: Network, branches: int, seed: int) -> None:
     Args:
         network: is changed; its decays are a synapse's own.
         branches: D; a neuron of the readout has one.
-        seed: of the branches.
     """
     generator = torch.Generator().manual_seed(seed + 4_000_037)
     for layer in network.named_layers().values():

@@ -42,7 +42,7 @@ class SeriesSet:
 
 @cache
 def make_series() -> SeriesSet:
-    """The data set.
+    """Make the data set.
 
     Raises:
         MissingData: mnist1d is not installed.
@@ -80,7 +80,7 @@ class Mnist1dSpec:
 
 @dataclass(frozen=True)
 class Mnist1d:
-    """The task, whose seed chooses the validation series."""
+    """The task. Its seed chooses the validation series."""
 
     spec: Mnist1dSpec = field(default_factory=Mnist1dSpec)
     seed: int = 0

@@ -4,7 +4,7 @@ Values become spikes by the encoder that is served (:mod:`hetsyn_model.encoders.
 training people alone. A stream is a window of three seconds, a movement or two of some twenty in a recording, from the
 initial state; the first half second does not count.
 
-A seed leaves out one person, whose windows are the test; the next person chooses the update, and eight others train.
+A seed leaves out one person to test on. The next person chooses the update, and eight others train.
 Settings are searched for without the person that is left out: the search of an even seed has the five people that odd
 seeds leave out, three to train and two to validate, and the search of an odd seed the five others.
 """
@@ -43,10 +43,10 @@ class MotionSpec:
 
     Attributes:
         hidden: neurons of each layer.
-        levels: of each channel.
-        dropout: of spikes between layers, in training.
+        levels: number of levels of each channel.
+        dropout: share of the spikes between layers that training drops.
         window_s: a stream, in seconds.
-        skip_s: that do not count for the decision.
+        skip_s: seconds at the start that do not count for the decision.
     """
 
     hidden: tuple[int, ...] = (64,)
@@ -75,7 +75,7 @@ class Division:
 
 
 def division(seed: int) -> Division:
-    """The people of a seed; from ``research.runs.plan.SEARCH_SEED`` on, those of a search."""
+    """Divide the people by a seed; those from ``research.runs.plan.SEARCH_SEED`` on are of searches."""
     if seed < PEOPLE:
         out, next_one = seed, (seed + 1) % PEOPLE
         return Division(tuple(i for i in range(PEOPLE) if i not in (out, next_one)), (next_one,), (out,))
@@ -86,7 +86,7 @@ def division(seed: int) -> Division:
 
 @dataclass(frozen=True)
 class Motion:
-    """The task that leaves out the person whose turn the seed is.
+    """The task without one person, whom the seed chooses.
 
     ``folder`` has seglearn's file; None stands for the installed package.
     """
@@ -113,7 +113,7 @@ class Motion:
         )
 
     def recordings(self, indices: Sequence[int]) -> list[WatchRecording]:
-        """Of some people, by their index.
+        """Return the recordings of some people, by their index.
 
         Raises:
             MissingData: seglearn is not installed, or the folder does not have its file.

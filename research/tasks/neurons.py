@@ -17,10 +17,9 @@ LONGEST_TAU_STEPS = 2000.0  # the decays' upper end: longer than any trial but o
 
 
 def network_spec(shape: Shape, model: NeuronModel, *, recurrent: bool, tau_steps: float) -> NetworkSpec:
-    """A network of one neuron model for a task.
+    """Describe a network of one neuron model for a task.
 
     Args:
-        shape: of the task's network.
         model: the neuron model.
         recurrent: whether hidden layers are recurrent.
         tau_steps: the fixed time constant (LIF, ALIF), or the mean of the initial ones.
@@ -52,7 +51,7 @@ def network_spec(shape: Shape, model: NeuronModel, *, recurrent: bool, tau_steps
 
 
 def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: int) -> Network:
-    """The untrained network of a seed, with the task's initial weights and distribution of initial time constants."""
+    """Make the untrained network of a seed, with the task's initial weights and initial time constants."""
     network = Network(spec, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1_000_003)
     of_weights = torch.Generator().manual_seed(seed + 3_000_017)

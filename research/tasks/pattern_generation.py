@@ -28,17 +28,16 @@ class PatternGenerationSpec:
     """The trials and the network; one step a ms.
 
     Attributes:
-        channels: of the input.
         hidden: neurons of each hidden layer.
         template_ms: duration of the template.
-        repeats: of the template in a trial.
-        gap_ms: between two repeats.
+        repeats: how often a trial has the template.
+        gap_ms: pause between two repeats.
         template_hz: rate of the template.
         noise_hz: rate of the background noise, on every channel.
         targets: traces to draw at once, each with a readout.
         cosines: number of the target's components.
         base_hz: frequency of the first component.
-        rate_weight: of the loss that draws every hidden neuron's rate to ``rate_hz``.
+        rate_weight: weight of the loss that draws every hidden neuron's rate to ``rate_hz``.
         rate_hz: target rate of the hidden neurons.
         validation_trials: number of trials that choose the update, of noise that training never has.
         test_trials: number of trials that judge, of noise that training never has.
@@ -65,12 +64,12 @@ class PatternGenerationSpec:
 
 
 def template(spec: PatternGenerationSpec, rng: np.random.Generator) -> Spikes:
-    """The fixed spikes, [template_ms, channels]."""
+    """Draw the fixed spikes, [template_ms, channels]."""
     return rng.random((spec.template_ms, spec.channels)) < spec.template_hz * 1e-3
 
 
 def target_trace(spec: PatternGenerationSpec, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The trace to draw, [steps], from -1 to 1 or touching one of them."""
+    """Make the trace to draw, [steps], from -1 to 1. It reaches one of them."""
     time_s = np.arange(spec.steps) * 1e-3
     amplitude = rng.uniform(0.0, 1.0, spec.cosines)
     phase = rng.uniform(0, 2 * np.pi, spec.cosines)

@@ -43,9 +43,9 @@ class ShdSpec:
     """The data set and the network.
 
     Attributes:
-        data_set: SHD's files; or ``drawn``, which needs none, and whose figures mean nothing (for --smoke).
+        data_set: SHD's files; or ``drawn`` for --smoke: it needs no files, and its figures mean nothing.
         hidden: neurons of each hidden layer.
-        dropout: of spikes between layers, in training.
+        dropout: share of the spikes between layers that training drops.
         bins_a_step: always 1; kept results name it.
         whole_file: whether the network is trained on all speakers of the training file; every tenth recording of these
             then "validates", so it must not choose the update.
@@ -79,7 +79,7 @@ def drawn(name: str) -> tuple[SpikeRecording, ...]:
 
 @dataclass(frozen=True)
 class Shd:
-    """The task whose validation speakers the seed chooses; ``folder`` has the two files."""
+    """The task. The seed chooses the validation speakers; ``folder`` has the two files."""
 
     spec: ShdSpec = field(default_factory=ShdSpec)
     folder: Path | None = None

@@ -74,7 +74,7 @@ def read_shd(path: Path) -> list[SpikeRecording]:
 
 
 def _bins(time_s: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
-    """The bin of each time; SHD_STEPS for those after the last."""
+    """Compute the bin of each time; SHD_STEPS for those after the last."""
     wide = np.nan_to_num(time_s.astype(np.float64), nan=np.inf).clip(min=0.0)
     is_inside = wide <= (SHD_STEPS - 1) * SHD_BIN_S
     bins = np.ceil(np.where(is_inside, wide, 0.0) / SHD_BIN_S - 1e-9)
@@ -83,5 +83,5 @@ def _bins(time_s: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
 
 @cache
 def _bins_of_float16() -> NDArray[np.int32]:
-    """The bin of every float16, by its bits: SHD stores times so, and there are only 65,536 of them."""
+    """Compute the bin of every float16, by its bits: SHD stores times so, and there are only 65,536 of them."""
     return _bins(np.arange(2**16, dtype=np.uint16).view(np.float16))

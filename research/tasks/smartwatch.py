@@ -56,7 +56,7 @@ class WatchRecording:
 
 @cache
 def read_watch(folder: Path | None = None) -> tuple[WatchRecording, ...]:
-    """All recordings, by person, exercise and arm.
+    """Read all recordings, by person, exercise and arm.
 
     Args:
         folder: of the file; None for the installed package, which is not imported.
@@ -91,7 +91,7 @@ def people(recordings: Sequence[WatchRecording]) -> tuple[int, ...]:
 
 
 def windows(recordings: Sequence[WatchRecording], steps: int) -> list[tuple[WatchRecording, NDArray[np.float32]]]:
-    """All windows of so many steps that do not overlap, each with its recording; what is left at the end is dropped."""
+    """Cut recordings into windows of ``steps`` that do not overlap. What is left at the end is dropped."""
     return [
         (recording, recording.values[start : start + steps])
         for recording in recordings

@@ -35,7 +35,6 @@ class Shape:
     """What a task needs of a network, apart from its neuron model.
 
     Attributes:
-        channels: of the input.
         hidden: neurons of each hidden layer, as the paper has them or scaled down.
         outputs: classes or traces.
         step_s: duration of a step in seconds.
@@ -48,7 +47,7 @@ class Shape:
         tau_normal: whether they are normally distributed; else uniformly.
         adaptation_tau_steps: time constant of the adaptation (ALIF).
         adaptation_strength: rise of the threshold at a spike (ALIF).
-        dropout: of spikes between layers, in training.
+        dropout: share of the spikes between layers that training drops.
         weights: the initial ones: the ``network``'s own; or ``fan-in``, N(0, 1/n) for n synapses a neuron and path,
             as in the paper's reference code.
     """
@@ -114,33 +113,33 @@ def rate_loss(hidden_spikes: Sequence[Tensor], step_s: float, rate_hz: float) ->
 
 
 def stream_figures(figure: Figure, rolled: Rollout, batch: Batch) -> Tensor:
-    """Each stream's figure, float64 [b]: 1 or 0 for its class, or the mean squared error of its trace."""
+    """Compute each stream's figure, float64 [b]: 1 or 0 for its class, or the mean squared error of its trace."""
     if figure == "accuracy":
         return (rolled.scores.argmax(-1) == batch.target).double()
     return ((rolled.readout - batch.target) ** 2).double().mean((1, 2))
 
 
 def better(figure: Figure, a: float, b: float) -> bool:
-    """Whether ``a`` is the better value of the figure."""
+    """Return whether ``a`` is the better value of the figure."""
     return a > b if figure == "accuracy" else a < b
 
 
 def epoch_indices(count: int, size: int, seed: int, update: int) -> NDArray[np.int64]:
-    """Which of so many streams an update of a seed trains on; each comes once an epoch, in an order of its own."""
+    """Choose the streams that an update of a seed trains on. Each comes once an epoch, in an order of its own."""
     per_epoch = max(1, count // size)
     order = np.random.default_rng([seed, 3, update // per_epoch]).permutation(count)
     return order[update % per_epoch * size :][:size]
 
 
 def in_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """The same streams in batches of at most so many."""
+    """Cut streams into batches of at most this size."""
     for batch in batches:
         for start in range(0, len(batch.steps), size):
             yield batch.streams(start, start + size)
 
 
 def first_streams(batches: Sequence[Batch], count: int) -> list[Batch]:
-    """The first so many streams."""
+    """Return the first ``count`` streams."""
     chosen: list[Batch] = []
     for batch in batches:
         take = min(count, len(batch.steps))

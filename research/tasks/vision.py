@@ -79,7 +79,7 @@ class ImageSpec:
         encoding: crossings of grey thresholds.
         levels: number of thresholds, spread evenly over the grey values.
         hidden: neurons of each hidden layer.
-        dropout: of spikes between layers, in training.
+        dropout: share of the spikes between layers that training drops.
         rows_skipped: first rows of an image, which do not count for the decision.
         shift: always 0; kept results name it, as scan and encoding.
         validation_images: number of validation images, the first ones.
@@ -112,7 +112,7 @@ def encode(spec: ImageSpec, images: Images) -> Spikes:
 
 @dataclass(frozen=True)
 class SequentialImages:
-    """The task, whose data do not depend on a seed.
+    """The task. Its data do not depend on a seed.
 
     ``folder`` has Fashion-MNIST's files; None stands for that of Debian's package.
     """

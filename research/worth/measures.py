@@ -104,7 +104,7 @@ def tau_change(run: Run, group: str, mean: str) -> float:
 
 
 def share_above(run: Run, group: str, steps: float) -> float:
-    """Compute the share of a group's time constants above so many steps; histograms are read evenly within a bin."""
+    """Compute the share of a group's time constants above some steps. Within a bin they count as spread evenly."""
     counts = np.array(run["analysis"]["time_constants"][group]["after"]["counts"], float)
     edges = np.log(TAU_EDGES_STEPS)
     inside = np.clip((edges[1:] - math.log(steps)) / np.diff(edges), 0.0, 1.0)
