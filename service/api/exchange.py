@@ -64,6 +64,9 @@ class Door:
         planners: the planners of requests with a chunk (POST) for fixed paths.
         find: finds the planner of any other path, or none.
         cors_origins: origins of pages that may send requests.
+
+    Attributes:
+        defaults, default_lines: the headers that all responses have, which change with the date, and their lines.
     """
 
     def __init__(
@@ -80,8 +83,8 @@ class Door:
         self.keys = keys
         self.planners, self.find = planners, find
         self._origins = {origin.lower().encode() for origin in cors_origins}  # as browsers send them
-        self._defaults: Sequence[Field] = ()
-        self._default_lines = b""
+        self.defaults: Sequence[Field] = ()
+        self.default_lines = b""
 
     def headers(self, head: Head) -> Sequence[Field]:
         """Make the headers that a response has for its request: its ids, and what a page of another origin may read."""
@@ -93,14 +96,6 @@ class Door:
         if b"origin" in fields and (origin := fields[b"origin"]) in self._origins and not is_question:
             headers += [(b"access-control-allow-origin", origin), EXPOSED, (b"vary", b"Origin")]
         return headers
-
-    def lines(self, head: Head, defaults: Sequence[Field]) -> bytes:
-        """Make the header lines of the response to a request. ``defaults`` are the headers that all responses have."""
-        if defaults is not self._defaults:
-            self._defaults, self._default_lines = defaults, lines_of(defaults)
-        if b"x-request-id" in head.fields or b"origin" in head.fields:
-            return self._default_lines + lines_of(self.headers(head))
-        return self._default_lines
 
 
 Planner = Callable[[Head], Plan]
@@ -238,7 +233,11 @@ class Exchange:
         self._is_over = True
         if not self.keep_alive:
             lines += b"connection: close\r\n"
-        lines = door.lines(self.head, responder.server_state.default_headers) + lines
+        if b"x-request-id" in self.head.fields or b"origin" in self.head.fields:
+            lines = lines_of(door.headers(self.head)) + lines
+        if (defaults := responder.server_state.default_headers) is not door.defaults:
+            door.defaults, door.default_lines = defaults, lines_of(defaults)
+        lines = door.default_lines + lines
         if access_log.hasHandlers():
             self.context.copy().run(self._log, status)
         self._arrival = None

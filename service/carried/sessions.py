@@ -67,7 +67,7 @@ class CarriedSessions:
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
                 token = tokens.seal(session_id, session)
-                return Answer(session_id, session, Watch(permit.came_s), more_of(envelope), True, token)
+                return Answer(client_id(session_id), session, Watch(permit.came_s), more_of(envelope), True, token)
             seq = decision.seq
         SESSION.set(session_id)
         step = self._advance.plan(session, seq, request)
@@ -80,4 +80,4 @@ class CarriedSessions:
         ended_s = timings.applied(permit.transport, model, [watch])
         if timings.tracer is not None:
             timings.tracer.applied(permit.transport, model, watch, ended_s)
-        return Answer(session_id, after, watch, more_of(envelope, spikes, watch), True, sealed)
+        return Answer(client_id(session_id), after, watch, more_of(envelope, spikes, watch), True, sealed)

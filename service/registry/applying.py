@@ -227,7 +227,7 @@ class Applying(Item):
             session = snapshot.session
             assert session is not None
             watch = Watch(self.permit.came_s, self.ran, self.store_s)
-            self._finish(Answer(entry.id, session, watch, more_of(self.request.envelope)))
+            self._finish(Answer(entry.client_id, session, watch, more_of(self.request.envelope)))
         else:
             self._again(entry)
         return False
@@ -411,7 +411,7 @@ def _answer(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) 
         if True in map(_asks_spikes, envelopes) or True in map(_asks_timing, envelopes):
             mores = map(more_of, envelopes, map(_spikes_of, chunks), watches)
         rest = repeat(False), repeat(None)
-        answers = list(map(_made, zip(map(_session_of, chunks), after, watches, mores, *rest, strict=False)))
+        answers = list(map(_made, zip(map(_client_id_of, chunks), after, watches, mores, *rest, strict=False)))
         if timings.tracer is not None:
             for chunk, watch in zip(chunks, watches, strict=True):
                 if chunk.request_context is not None:
@@ -433,6 +433,7 @@ _snapshot_of, _entry_of, _request_of = attrgetter("_entry.snapshot"), attrgetter
 _session_in, _known_of, _seq_of = attrgetter("session"), attrgetter("known"), attrgetter("envelope.seq")
 _model_of, _work_of, _before_of = attrgetter("session.model"), attrgetter("work"), attrgetter("planned.session")
 _raster_of = attrgetter("result.raster")
+_client_id_of = attrgetter("_entry.client_id")
 _came_of, _transport_of = attrgetter("permit.came_s"), attrgetter("permit.transport")
 _ran_of, _store_of, _spikes_of = attrgetter("ran"), attrgetter("store_s"), attrgetter("_spikes")
 _envelope_of = attrgetter("request.envelope")

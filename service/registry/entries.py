@@ -19,7 +19,7 @@ from typing import Literal
 from service.admission.budget import waited_too_long
 from service.clock import Clock
 from service.errors import RETRY_S, KeyLimitReached, Overloaded, StoreUnavailable
-from service.keys.ids import owner_of
+from service.keys.ids import client_id, owner_of
 from service.keys.keys import Keys
 from service.observe.ages import Ages
 from service.observe.context import SESSION
@@ -35,14 +35,16 @@ SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tent
 RowName = Literal["", "first", "later", "ended"]
 """What kind of session a quota counts (a key of ``SessionGroup.rows``); empty before there is one."""
 
-ENTRY_BYTES = 1_050
-"""Memory of an entry beside its ``Session.bytes``: objects, room in dictionaries, and what the allocator loses."""
+ENTRY_BYTES = 1_130
+"""Memory of an entry beside its ``Session.bytes``: objects, its ids, room in dictionaries, and the allocator's loss."""
 
 
 class SessionEntry:
     """A process's knowledge of one session.
 
     Attributes:
+        id: its inner id (``keys.ids``).
+        client_id: the client's id of it, which replies name.
         client: the sender of the last chunk; what the store is asked counts as asked by it.
         snapshot: the session as last seen; None if only the store knows.
         has_place: the session counts as an open one.
@@ -56,12 +58,13 @@ class SessionEntry:
     """
 
     __slots__ = (
-        "bytes", "client", "groups", "has_place", "id", "is_plain", "is_taken", "row", "snapshot", "stays",
+        "bytes", "client", "client_id", "groups", "has_place", "id", "is_plain", "is_taken", "row", "snapshot", "stays",
         "store_failures", "users", "waiting",
     )  # fmt: skip
 
     def __init__(self, session_id: str, snapshot: Snapshot | None, groups: tuple[SessionGroup, ...]) -> None:
         self.id = session_id
+        self.client_id = client_id(session_id)
         self.client = ""
         self.snapshot = snapshot
         self.groups = groups

@@ -17,6 +17,7 @@ from hetsyn_client.results import Reply
 from service.admission.budget import Permit
 from service.batching.batcher import Batcher
 from service.errors import NotFound, StoreError
+from service.keys.ids import client_id
 from service.observe.counters import Counters
 from service.registry.commits import MAX_ATTEMPTS, contended, finished
 from service.registry.table import SessionTable
@@ -69,7 +70,7 @@ class SessionRegistry:
         with self.sessions.visit(session_id, client) as entry:
             async with entry.turn(due_s):
                 session = await self.sessions.existing(entry)
-        return session.description(session_id, self.sessions.clock())
+        return session.description(client_id(session_id), self.sessions.clock())
 
     async def probe(self, request: InferRequest, due_s: float = inf, client: str = "") -> tuple[Session, bool]:
         """Find the session that a chunk would go on with, after earlier chunks. Nothing is applied.

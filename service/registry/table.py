@@ -165,7 +165,7 @@ class SessionTable:
         """Return the authoritative snapshot; errors as of ``SessionStore.load``."""
         if self.store is None:
             session = entry.session
-            return ABSENT if session is None else Snapshot(session=session.written(entry.id))
+            return ABSENT if session is None else Snapshot(session=session.written(entry.client_id))
         _forget(entry)
         snapshot = await self.store.load(entry.id, entry.client)
         if snapshot.damage is None:

@@ -89,7 +89,7 @@ class SessionTransfer:
                     check_import(session_id, snapshot.known, now_s, sessions.lifetimes, replace=replace_it)
                     if await finished(sessions.commit(entry, snapshot, session)):
                         self._counters.sessions_imported += 1
-                        return session.description(session_id, sessions.clock()), snapshot.session is None
+                        return session.description(client_id(session_id), sessions.clock()), snapshot.session is None
                 raise contended(session_id)
         finally:
             sessions.leave(entry)

@@ -19,12 +19,13 @@ from service.engine.engine import Engine
 from service.engine.raster import spikes_of
 from service.engine.work import Outcome, Result, Work, initial_stream
 from service.errors import HetsynError
+from service.keys.ids import client_id
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.counters import Counters
 from service.observe.watch import Ran
 from service.session.protocol import Answered, Known, Lifetimes, Progress, Reload, Replay, all_applied, decide, status
-from service.session.session import Kept, PlainReply, Session, finalized, members
+from service.session.session import Kept, PlainReply, Session, finalized
 from service.session.snapshot import Snapshot
 from service.wire.schema import InferRequest, Parameters
 
@@ -209,7 +210,7 @@ class Advance:
         outcome = await self._run(session.model, work, permit.client, permit.due_s)
         result = outcome.result
         assert result.utterance is not None
-        reply = finalized(from_json(session.last_reply(session_id)), result.utterance, result.heard)
+        reply = finalized(from_json(session.last_reply(client_id(session_id))), result.utterance, result.heard)
         after = outcome.stream.utterances
         assert after is not None
         if after.number == stream.utterances.number:  # nothing came since the last one
@@ -266,7 +267,7 @@ def reply_of(session_id: str, session: Session, seq: int, end: bool, steps: int,
     total_steps = session.known.progress.total_steps + steps
     said = classified(label, result.probabilities.tolist() if has_probabilities else None)
     brought = {"steps": steps, "total_steps": total_steps, **said}
-    reply: dict[str, Any] = {**members(session_id, manifest, seq, brought, end)}
+    reply: dict[str, Any] = {**session.reply(client_id(session_id), seq, brought, end=end)}
     if result.utterance is not None:
         reply |= {"utterance": result.utterance, "events": list(result.heard)}
     if result.readout is not None:

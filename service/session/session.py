@@ -11,10 +11,8 @@ from pydantic_core import from_json, to_json
 
 from hetsyn_client import carried_frame
 from hetsyn_client.results import Heard, More, Outcome, Reply, Spikes, Timing, classified
-from service.contract.manifest import Manifest
 from service.engine.work import StreamState
 from service.errors import ModelMismatch, SessionEnded
-from service.keys.ids import client_id
 from service.models.model import Model
 from service.observe.watch import Watch
 from service.session.protocol import Known
@@ -39,20 +37,6 @@ class PlainReply(NamedTuple):
     steps: int
     label: int
     probabilities: bytes
-
-
-def members(session_id: str, manifest: Manifest, seq: int, outcome: Mapping[str, object], end: bool) -> Reply:
-    """Make the reply to a chunk with this outcome."""
-    reply = {
-        "session": client_id(session_id),
-        "model": manifest.name,
-        "version": manifest.version,
-        "seq": seq,
-        **outcome,
-        "labels": list(manifest.labels),
-        "end": end,
-    }
-    return cast(Reply, reply)
 
 
 CHUNK_MEMBERS = frozenset(("session", "model", "version", "seq", "steps", "total_steps", "labels", "end"))
@@ -92,21 +76,27 @@ class Session(NamedTuple):
                     count -= sum([tensor.nbytes for tensor in stream.encoder.values()])
         return count + count // ALLOCATOR_LOSS
 
-    def last_reply(self, session_id: str) -> Json:
-        """Return the last reply as JSON."""
+    def last_reply(self, client_id: str) -> Json:
+        """Return the last reply as JSON. ``client_id`` is the client's id of the session."""
         last = self.known.progress.last
         assert last is not None
-        return last.reply if isinstance(last.reply, bytes) else to_json(self.reply(session_id))
-
-    def reply(self, session_id: str) -> Reply:
-        """Return the members of the last reply."""
-        progress = self.known.progress
-        last = progress.last
-        assert last is not None
         if isinstance(last.reply, bytes):
-            reply: Reply = from_json(last.reply)
-            return reply
-        return members(session_id, self.model.manifest, last.seq, self.outcome(), end=False)
+            return last.reply
+        return to_json(self.reply(client_id, last.seq, self.outcome()))
+
+    def reply(self, client_id: str, seq: int, outcome: Mapping[str, object], *, end: bool = False) -> Reply:
+        """Make the reply to a chunk with this outcome."""
+        manifest = self.model.manifest
+        reply = {
+            "session": client_id,
+            "model": manifest.name,
+            "version": manifest.version,
+            "seq": seq,
+            **outcome,
+            "labels": list(manifest.labels),
+            "end": end,
+        }
+        return cast(Reply, reply)
 
     def outcome(self) -> Outcome:
         """Return the members of the last reply that say what its chunk has brought about, and maybe others."""
@@ -121,19 +111,19 @@ class Session(NamedTuple):
         said = classified(name, np.frombuffer(probabilities, np.float32).tolist())
         return cast("Outcome", {"steps": steps, "total_steps": progress.total_steps, **said})
 
-    def written(self, session_id: str) -> Session:
+    def written(self, client_id: str) -> Session:
         """Return a copy with the last reply as JSON."""
         progress = self.known.progress
         if progress.last is None or isinstance(progress.last.reply, bytes):
             return self
-        last = progress.last._replace(reply=self.last_reply(session_id))
+        last = progress.last._replace(reply=self.last_reply(client_id))
         return self._replace(known=self.known._replace(progress=progress._replace(last=last)))
 
-    def description(self, session_id: str, now_s: float) -> dict[str, Any]:
+    def description(self, client_id: str, now_s: float) -> dict[str, Any]:
         """Describe it as JSON values (``wire.schema.SessionDescription``), at a time by the clock of sessions."""
         (progress, _, used_s), stream = self.known, self.stream
         return {
-            "session": client_id(session_id),
+            "session": client_id,
             "model": self.model.name,
             "version": self.model.version,
             "expected_seq": progress.expected_seq,
@@ -141,7 +131,7 @@ class Session(NamedTuple):
             "ended": progress.ended,
             "kind": stream.kind if stream else None,
             "state_bytes": stream.bytes if stream else 0,
-            "label": from_json(self.last_reply(session_id))["label"] if progress.last else None,
+            "label": from_json(self.last_reply(client_id))["label"] if progress.last else None,
             "idle_s": max(0.0, now_s - used_s),
         }
 
@@ -173,13 +163,14 @@ class Answer(NamedTuple):
     """The reply to a chunk.
 
     Attributes:
+        client_id: the client's id of the session.
         session: after the chunk. It has the reply, and writes it when somebody asks.
         more: what the client asks for beside the reply.
         is_carried: the client carries the session.
         token: the carried session after the chunk; None once it has ended.
     """
 
-    session_id: str
+    client_id: str
     session: Session
     watch: Watch
     more: More | None = None
@@ -189,7 +180,12 @@ class Answer(NamedTuple):
     @property
     def reply(self) -> Reply:
         """Return all members but the token."""
-        reply = self.session.reply(self.session_id)
+        last = self.session.known.progress.last
+        assert last is not None
+        if isinstance(last.reply, bytes):
+            reply: Reply = from_json(last.reply)
+        else:
+            reply = self.session.reply(self.client_id, last.seq, self.session.outcome())
         return reply if self.more is None else {**reply, **self.more}
 
     @property
@@ -200,7 +196,7 @@ class Answer(NamedTuple):
 
     def json(self) -> bytes:
         """Write all members as a JSON object, the token in base64."""
-        members = self.session.last_reply(self.session_id)
+        members = self.session.last_reply(self.client_id)
         if self.more is not None:
             members = members[:-1] + b"," + to_json(self.more)[1:]
         if not self.is_carried:

@@ -124,10 +124,10 @@ class Packing:
                 rate_hz, target_hz = resampler.rate_hz, resampler.target_hz
                 received, emitted = resampler.received, resampler.emitted
                 waiting = _little(resampler.with_silence(), "<f4")
-        progress = known.progress
+        progress, reply = known.progress, session.last_reply(client_id(session_id))
         sections = (
-            session_id.encode(), layout.names, last.digest, session.last_reply(session_id), network, encoder, waiting,
-            pending, *pack_utterances(None if stream is None else stream.utterances),
+            session_id.encode(), layout.names, last.digest, reply, network, encoder, waiting, pending,
+            *pack_utterances(None if stream is None else stream.utterances),
         )  # fmt: skip
         head = _HEAD.pack(
             MAGIC, FORMAT_VERSION, ENDED if progress.ended else OPEN, flags, layout.model_hash, known.created_s,

@@ -309,6 +309,9 @@ def test_two_keys_use_one_id_for_two_sessions(world: World) -> None:
         assert b"bob" not in other
         taken = bob.put("/sessions/t/state", content=exported, headers={"Content-Type": STATE_TYPE})
         assert taken.json()["total_steps"] == 18  # alice may give it away
+        for chunk in ({"seq": 0, "input": events(25, 7)}, {"input": events(9)}, {"end": True}, {"seq": 2, "end": True}):
+            assert bob.post("/infer", json={"session": "s", **chunk}).json()["session"] == "s"
+        assert (taken.json()["session"], bob.get("/sessions/s").json()["session"]) == ("t", "s")
         assert bob.delete("/sessions/s").status_code == 204
     named = httpx.post(f"{world.live.url}/infer", json={"input": events(9)}, headers=bearer(world.bob)).json()[
         "session"
