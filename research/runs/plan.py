@@ -152,18 +152,10 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
         evaluate_every=min(experiment.training.evaluate_every, search.updates),
     )
     return [
-        RunSpec(
-            experiment=experiment.name,
+        replace(
+            _described(experiment, base, cell, seed, ChosenSettings(rate, tau)),
             condition=search_name(condition),
-            task=experiment.task,
-            task_spec=base.task_spec,
-            model=cell.model,
-            recurrent=cell.recurrent,
-            seed=seed,
-            learning_rate=rate,
-            tau_steps=tau,
             training=training,
-            filters=base.filters,
         )
         for seed in search.seeds
         for rate in search.learning_rates
@@ -182,6 +174,12 @@ def final_run(
 ) -> RunSpec:
     """Describe one seed of a cell in a condition; ``chosen`` is what the searches found, by :func:`searched_as`."""
     settings = condition.settings or chosen[searched_as(experiment, condition.searched_on or BASE, seed)]
+    return _described(experiment, condition, cell, seed, settings)
+
+
+def _described(
+    experiment: Experiment, condition: Condition, cell: Cell, seed: int, settings: ChosenSettings
+) -> RunSpec:
     fixed_tau_steps = condition.fixed_tau_steps if cell.model in FIXED_TAU else None
     return RunSpec(
         experiment=experiment.name,
