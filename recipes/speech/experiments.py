@@ -18,7 +18,7 @@ from recipes.speech.training import Recipe, as_served, load_model, recipe_of
 from recipes.speech.vocabulary import Vocabulary
 
 BENCHMARK: Final = tuple(f"commands-{kind}-" for kind in COMMANDS)
-CLEAN_ALONE: Final = ("a-", *BENCHMARK)  # runs of experiments are judged on clean words alone
+CLEAN_ALONE: Final = ("a-", "b-", *BENCHMARK)  # runs of experiments are judged on clean words alone
 
 
 def judge(name: str, runs: Path, data: Path, part: str) -> None:

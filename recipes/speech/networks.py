@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hetsyn_model.encoders.encoder import EncoderSpec
+from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, SurrogateSpec
+from hetsyn_model.synapses.bank import BankWeights, sum_bank
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.tied_layer import tied_network
+
+RATE: Final = 0.05  # what a neuron of the network with tanh gives at most: a spike in twenty steps
 
 
 class Plain(nn.Module):
@@ -76,12 +80,44 @@ class Convolutional(Plain):
         return cast(Tensor, logits).unsqueeze(1).expand(-1, steps, -1)
 
 
+class Tanh(Network):
+    """The HetSyn network with tanh in place of threshold and reset: the same weights and decays, no spikes.
+
+    A neuron gives at most ``RATE``. With 1, it gives twenty times as much as one that fires in a step of twenty, and
+    its currents, which no reset brings down, hold every neuron at its bound from the first steps on.
+    """
+
+    def readout(self, batch: Batch) -> Tensor:
+        """Run the network on a batch: potentials [b, longest, outputs]."""
+        compiled = self.compile("bank")
+        x: Tensor | Events = batch.events
+        dropout = self.spec.dropout if self.training else 0.0
+        for layer in compiled.layers:
+            synapses = layer.synapses
+            assert isinstance(synapses, BankWeights)
+            drive = synapses.enter(x)
+            size = synapses.decays.shape[0]
+            neurons = drive.shape[2] // size
+            current = drive.new_zeros(drive.shape[0], size, neurons)
+            out = drive.new_zeros(drive.shape[0], neurons)
+            outs: list[Tensor] = []
+            for arriving in drive.unbind(1):
+                if synapses.weight_rec is not None:
+                    arriving = arriving + out @ synapses.weight_rec
+                current = synapses.decays.unsqueeze(-1) * current + arriving.view(current.shape)
+                total = sum_bank(current)
+                out = total if layer.threshold is None else RATE * torch.tanh(total)
+                outs.append(out)
+            x = functional.dropout(torch.stack(outs, 1), dropout)
+        return torch.stack(outs, 1)
+
+
 @dataclass(frozen=True)
 class Shape:
     """What network, and how large.
 
     Attributes:
-        kind: ``hetsyn``, ``hetneu``, ``alif``, ``lif``, ``gru`` or ``cnn``.
+        kind: ``hetsyn``, ``hetneu``, ``alif``, ``lif``, ``tanh``, ``gru`` or ``cnn``.
         hidden: neurons of the two layers of a recurrent network.
         dropout: of a spiking network.
     """
@@ -103,7 +139,7 @@ def neuron_of(kind: str) -> NeuronSpec:
         "alif": {"decays": "shared", "adaptation_strength": 0.1, "adaptation_tau_steps": 100.0},
         "lif": {"decays": "shared"},
     }
-    return NeuronSpec(**(common | own[kind]))
+    return NeuronSpec(**(common | own["hetsyn" if kind == "tanh" else kind]))
 
 
 def spec_of(shape: Shape, encoder: EncoderSpec, outputs: int) -> NetworkSpec:
@@ -132,11 +168,18 @@ def make(shape: Shape, encoder: EncoderSpec, outputs: int, seed: int) -> Model:
         return Gru(encoder.bands, outputs, cast(tuple[int, int], shape.hidden))
     if shape.kind == "cnn":
         return Convolutional(encoder.bands, outputs, shape.hidden)
-    return tied_network(spec_of(shape, encoder, outputs), encoder, seed)
+    network = tied_network(spec_of(shape, encoder, outputs), encoder, seed)
+    if shape.kind != "tanh":
+        return network
+    other = Tanh(network.spec, seed=seed)
+    other.load_state_dict(network.state_dict())
+    return other
 
 
 def readout(model: Model, batch: Batch) -> Tensor:
     """Run a model on the level changes of a batch: potentials or logits [b, longest, outputs]."""
+    if isinstance(model, Tanh):
+        return model.readout(batch)
     if isinstance(model, Network):
         return model.rollout(batch.events, "bank", batch.steps).readout
     return cast(Tensor, model(batch))

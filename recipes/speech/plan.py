@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "gru": (100, 56),
     "cnn": (24, 36, 54, 76),
 }
+EQUAL: Final = {"tanh": (128, 64), "gru": (100, 56), "cnn": (24, 36, 54, 76)}
 
 
 def _plan() -> dict[str, Recipe]:
@@ -45,6 +46,10 @@ def _plan() -> dict[str, Recipe]:
         frequent = replace(UNCHANGED.draws, command=180)
         runs[f"a-unknown-{seed}"] = replace(UNCHANGED, rejects=True, draws=frequent, seed=seed)
         runs[f"a-words-{seed}"] = replace(UNCHANGED, rejects=True, draws=frequent, words=0.5, seed=seed)
+        # experiment B: spikes, cell, encoder and causality
+        for kind, hidden in EQUAL.items():
+            rate = {"tanh": 5e-3, "gru": 4e-3, "cnn": 4e-3}[kind]
+            runs[f"b-{kind}-{seed}"] = replace(UNCHANGED, shape=Shape(kind, hidden), learning_rate=rate, seed=seed)
         # the digits: a teacher that is not causal, then the network that is shipped
         runs[f"teacher-{seed}"] = replace(DIGITS, shape=Shape("cnn", (32, 48, 64, 96)), learning_rate=4e-3, seed=seed)
         runs[f"digits-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (256, 128)), teachers=("teacher-0",), seed=seed)

@@ -30,7 +30,6 @@ EXPERIMENT_A: Final = {
     "a-unknown": "431 people, other words as one class",
     "a-words": "431 people, other words as one class and named by an auxiliary readout",
 }
-# over: its runs are kept, commit 55aff5ff trained them
 EXPERIMENT_B: Final = {
     "a-all": "HetSyn",
     "b-tanh": "the same with tanh for the threshold",
