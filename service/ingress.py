@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -248,15 +249,22 @@ class Frame:
 
     Args:
         queue_timeout_s: time limit for the beginning of each.
+        round_turn: waits for the round of the event loop in which more may begin, after some were answered at once.
     """
 
     def __init__(
-        self, registry: SessionRegistry, requests: Sequence[InferRequest], permit: Permit, queue_timeout_s: float
+        self,
+        registry: SessionRegistry,
+        requests: Sequence[InferRequest],
+        permit: Permit,
+        queue_timeout_s: float,
+        round_turn: Callable[[], Awaitable[None]],
     ) -> None:
         self._registry = registry
         self._requests = requests
         self._permit = permit
         self._queue_timeout_s = queue_timeout_s
+        self._round_turn = round_turn
         self._results: list[Answer | Exception] = [NOT_YET] * len(requests)
         self._chunks: list[Applying] = []  # begun chunks, in order
         self._left = len(requests)
@@ -268,8 +276,12 @@ class Frame:
         """Apply them, and return their results. If the caller is cancelled, begun commits are still finished."""
         self._begin()
         try:
-            if self._left:
+            while self._left:
                 await self._done
+                if self._left:
+                    await self._round_turn()
+                    self._done = asyncio.get_running_loop().create_future()
+                    self._begin()
         except asyncio.CancelledError:
             self._requests = self._requests[: len(self._chunks)]
             kept = [chunk for chunk in self._chunks if not chunk.drop()]
@@ -283,7 +295,7 @@ class Frame:
         return self._results
 
     def _begin(self) -> None:
-        """Begin as many as may run. If some are answered at once, more begin in the next round of the event loop."""
+        """Begin as many as may run. If some are answered at once, more begin in a later round of the event loop."""
         if self._is_beginning:  # a chunk was answered at once
             return
         self._is_beginning = True
@@ -300,7 +312,7 @@ class Frame:
             self._go_on()
         elif len(chunks) < count and self._room:
             self._go_on_at = -1
-            asyncio.get_running_loop().call_soon(self._begin)
+            self._done.set_result(None)
         else:
             self._go_on_at = count - len(chunks) + AT_A_TIME // 2 if len(chunks) < count else 0
 
@@ -354,6 +366,7 @@ class Ingress:
         self._came_s = 0.0  # arrival of the first of them
         # A stream without a permit for its chunk waits, so chunks of streams may take all permits of a client.
         self.stream_turns = Turns(max(1, int(limits.max_waiting * limits.client_share)))
+        self._round_turns = Turns(AT_A_TIME)
 
     def arriving(self, client: str) -> Upload:
         """Make the body of a request, a context manager that counts its bytes until the answer."""
@@ -387,7 +400,8 @@ class Ingress:
             Overloaded, ShuttingDown: there is no turn or no permit for the frame.
         """
         with await self.permit(source.client, source.transport, came_s) as permit:
-            frame = Frame(self.registry, requests, permit, self.queue_timeout_s)
+            round_turn = partial(self.round_turn, source.client, AT_A_TIME)
+            frame = Frame(self.registry, requests, permit, self.queue_timeout_s, round_turn)
             results = await frame.done()
             if (tracer := self._counters.timings.tracer) is not None:
                 answers = [result for result in results if isinstance(result, Answer)]
@@ -398,8 +412,8 @@ class Ingress:
         for number, (request, result) in enumerate(zip(requests, results, strict=True), 1):
             if isinstance(result, Exception):
                 outcomes.append(self.refused(result, source.request, request.session or ""))
-                if not number % AT_A_TIME:  # others have their turn
-                    await asyncio.sleep(0)
+                if not number % AT_A_TIME:
+                    await round_turn()
             else:
                 outcomes.append(result)
         return outcomes
@@ -439,6 +453,16 @@ class Ingress:
         permit.due_s = due_s  # the wait for the turn counts against the limit
         permit.place = self.stream_turns.give_back
         return permit
+
+    async def round_turn(self, client: str, rows: int) -> None:
+        """Wait for a round of the event loop in which a client's frame may do its work on this number of rows.
+
+        A round works on frames until they have ``AT_A_TIME`` rows. Clients take turns: else all frames of a client with
+        many connections would come before another client's chunk, in each of the rounds that the chunk takes.
+        """
+        if not self._round_turns.take(rows):
+            await self._round_turns.wait(client, inf, rows)
+        asyncio.get_running_loop().call_soon(self._round_turns.give_back, rows)
 
     def check(self, client: str) -> None:
         """Check that a request may come, as ``Admission.check``."""

@@ -29,12 +29,13 @@ async def on_thread(work: Callable[..., T], *arguments: Any) -> T:
 class Turns:
     """Limits how much work runs at a time. A free place goes to the next client in turn, not to the oldest work.
 
-    So a client waits for at most one work of each other client. Used from one event loop.
+    So a client waits for at most one work of each other client. Large work takes several places. It begins when one is
+    free, and no other work begins until all that it takes more are given back. Used from one event loop.
     """
 
     def __init__(self, places: int) -> None:
-        self._free = places
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._free = places  # negative after large work
+        self._waiting: OrderedDict[str, deque[tuple[asyncio.Future[None], int]]] = OrderedDict()
 
     @asynccontextmanager
     async def turn(self, client: str, due_s: float = inf) -> AsyncIterator[None]:
@@ -50,40 +51,41 @@ class Turns:
         finally:
             self.give_back()
 
-    def take(self) -> bool:
-        """Take a place if one is free. Returns whether it did."""
-        if not self._free:
+    def take(self, places: int = 1) -> bool:
+        """Take places if one is free. Returns whether it did."""
+        if self._free <= 0:
             return False
-        self._free -= 1
+        self._free -= places
         return True
 
-    async def wait(self, client: str, due_s: float) -> None:
-        """Wait for a place, and take it. Arguments and errors as ``turn``."""
+    async def wait(self, client: str, due_s: float, places: int = 1) -> None:
+        """Wait until a place is free, and take places. Arguments and errors as ``turn``."""
         turn = asyncio.get_running_loop().create_future()
+        waiting = turn, places
         row = self._waiting.setdefault(client, deque())
-        row.append(turn)
+        row.append(waiting)
         try:
             async with asyncio.timeout(None if due_s == inf else max(0.0, due_s - time.monotonic())):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self.give_back()  # the place came at the same moment
-            elif turn in row:
-                row.remove(turn)
+                self.give_back(places)  # they came at the same moment
+            elif waiting in row:
+                row.remove(waiting)
                 if not row and self._waiting.get(client) is row:
                     del self._waiting[client]
             if isinstance(error, TimeoutError):
                 raise waited_too_long() from None
             raise
 
-    def give_back(self) -> None:
-        """Pass the place to the next waiting client."""
-        while self._waiting:
+    def give_back(self, places: int = 1) -> None:
+        """Give back places. The next waiting clients take what is free."""
+        self._free += places
+        while self._waiting and self._free > 0:
             client, row = self._waiting.popitem(last=False)
-            turn = row.popleft()
+            turn, wanted = row.popleft()
             if row:
                 self._waiting[client] = row
             if not turn.done():  # else its work was just cancelled
+                self._free -= wanted
                 turn.set_result(None)
-                return
-        self._free += 1

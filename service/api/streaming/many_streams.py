@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Coroutine, Iterator, Sequence
-from itertools import islice
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -41,7 +40,6 @@ DECODE_IN_LOOP_BYTES = 1024 * 1024  # array operations decode a frame of this si
 
 REQUEST = "WS /streams"
 
-T = TypeVar("T")
 _new = tuple.__new__  # makes a value twice as fast as its class
 _is_id = re.compile(SESSION_ID.removesuffix("$")).fullmatch  # $ would accept a line end
 
@@ -141,22 +139,26 @@ class ConnectionSessions:
 
     async def open(self, sessions: Sessions) -> bytes:
         """Open sessions, and return the frame with the outcomes."""
-        opened = await _gathered(
-            (
-                self._open(handle, name, sessions.resume)
-                for handle, name in zip(sessions.handles, sessions.ids, strict=True)
-            ),
-            OPENED_AT_A_TIME,
-        )
+        opened: list[tuple[int, int, int, int] | Problem] = []
+        for first in range(0, len(sessions.handles), OPENED_AT_A_TIME):
+            some = slice(first, first + OPENED_AT_A_TIME)
+            handles = sessions.handles[some]
+            await self._ingress.round_turn(self._client, len(handles))
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._open(handle, name, sessions.resume))
+                    for handle, name in zip(handles, sessions.ids[some], strict=True)
+                ]
+            opened += [task.result() for task in tasks]
         rows = [(0, 0, row.status, NEW) if isinstance(row, Problem) else row for row in opened]
         table = np.array(rows, np.uint64).reshape(len(rows), 4).T
         more = {index: row.row() for index, row in enumerate(opened) if isinstance(row, Problem)}
-        handles = np.array(sessions.handles, np.uint32)
-        return pack_opened(Opened(table[0], table[1], handles, table[2], table[3], more))
+        return pack_opened(Opened(table[0], table[1], np.array(sessions.handles, np.uint32), table[2], table[3], more))
 
     async def apply(self, chunks: Chunks) -> tuple[bytes, int]:
         """Apply chunks, each to its session. Returns the frame of the results, and the number of applied chunks."""
         came_s = time.perf_counter()
+        await self._ingress.round_turn(self._client, len(chunks.seq))
         if len(chunks.content) <= DECODE_IN_LOOP_BYTES:
             decoded = self._decoder.decode(chunks)
         else:
@@ -179,8 +181,8 @@ class ConnectionSessions:
                 results.set(row, None)
             except Exception as error:
                 results.set(row, self._ingress.refused(error, REQUEST))
-                if not row % AT_A_TIME:  # others have their turn
-                    await asyncio.sleep(0)
+                if row and not row % AT_A_TIME:
+                    await self._ingress.round_turn(self._client, AT_A_TIME)
         if requests:
             await self._apply(rows, requests, results, came_s)
         if END in actions:
@@ -251,13 +253,3 @@ class ConnectionSessions:
         if held is not None:
             self._streams.leave(held.id, held)
             self._many.handles.give(self._client)
-
-
-async def _gathered(works: Iterator[Coroutine[Any, Any, T]], at_a_time: int) -> list[T]:
-    """Run works, and return their results. If the caller is cancelled, they are cancelled and awaited."""
-    results: list[T] = []
-    while some := list(islice(works, at_a_time)):
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in some]
-        results += [task.result() for task in tasks]
-    return results

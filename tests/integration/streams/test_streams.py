@@ -24,13 +24,19 @@ from hetsyn_client.columns import (
 )
 from hetsyn_client.events import pack_events
 from hetsyn_client.values import pack_values
+from service.api.streaming.many_streams import ConnectionSessions
 from service.errors import Overloaded
+from service.ingress import Encoded, Source
+from service.live.many_query import parse_many_query
+from service.problem import Problem
+from service.wire.many_frames import Sessions, unpack_chunks
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, LABELS
 from tests.support.artifacts.gate import Gate
+from tests.support.clients.infer_request import infer_request
 from tests.support.clients.live import BINARY, Socket, opened, said, sent
 from tests.support.clients.live import EVENTS as EVENTS_OF_ONE
-from tests.support.clients.many import EVENTS, Hub, hub, silence, spikes_frame
+from tests.support.clients.many import EVENTS, Hub, Left, hub, silence, spikes_frame
 from tests.support.clock import Clock
 from tests.support.data.signals import sound, spikes
 from tests.support.servers.socket_server import LATER_S, SOON_S, listening
@@ -343,6 +349,42 @@ async def test_one_frame_of_many_chunks_does_not_keep_others_waiting(models: Pat
             await client.post(url, content=pack_events(5, [], []), headers=EVENTS_TYPE)
             assert server.parts.counters.chunks_applied < 6000
         assert [(await many.results()).total_steps.max() for _ in range(2)] == [10, 15]
+
+
+@pytest.mark.parametrize("kind", ["opened", "refused", "sent again"])
+async def test_the_frames_of_many_connections_do_not_come_before_the_chunks_of_other_clients(
+    models: Path, gate: Gate, kind: str
+) -> None:
+    """All have come in the same round of the event loop, and take no time of an engine."""
+    rows, query = list(range(64)), parse_many_query([("encoding", "events")])
+    async with listening(models, gate, inline_s=1.0) as server:
+        many, ingress = server.parts.many, server.parts.ingress
+        connections = [ConnectionSessions(many, Left(), query, "127.0.0.2") for _ in range(40)]
+        other = ConnectionSessions(many, Left(), query, "127.0.0.3")
+        await other.open(Sessions([0], ["other"]))
+        await other.apply(unpack_chunks(silence([0], 0), 4))  # on a thread, for its time is not known
+        if kind == "sent again":
+            for number, connection in enumerate(connections):
+                await connection.open(Sessions(rows, [f"{number}-{row}" for row in rows]))
+                await connection.apply(unpack_chunks(silence(rows, 0), 4))
+        encoded = Encoded(8, lambda _: infer_request("third", 0))
+        tasks = [
+            asyncio.create_task(
+                connection.open(Sessions(rows, [f"{number}-{row}" for row in rows]))
+                if kind == "opened"
+                else connection.apply(unpack_chunks(silence(rows, 0), 4))
+            )
+            for number, connection in enumerate(connections)
+        ]
+        frame = asyncio.create_task(other.apply(unpack_chunks(silence([0], 1), 4)))
+        request = asyncio.create_task(ingress.apply([(Source("a request", "http", "127.0.0.4"), encoded)]))
+        await asyncio.wait([frame, request])
+        assert sum(task.done() for task in tasks) <= 10
+        assert frame.result()[1] == 1
+        assert not isinstance(request.result()[0], Problem)
+        await asyncio.wait(tasks)
+        for connection in [*connections, other]:
+            connection.release()
 
 
 @pytest.mark.parametrize("inline_s", [0.0, 1.0])

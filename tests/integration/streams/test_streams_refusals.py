@@ -16,20 +16,10 @@ from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.live import BINARY, TEXT, by_length, handshake, opened, said, sent
 from tests.support.clients.live import EVENTS as EVENTS_OF_ONE
-from tests.support.clients.many import EVENTS, LINE, hub, silence
+from tests.support.clients.many import EVENTS, LINE, Left, hub, silence
 from tests.support.servers.socket_server import listening, response
 
 GOOD = silence([0, 1], 1)
-
-
-class Left:
-    """A connection that has gone."""
-
-    def drain(self) -> None:
-        raise AssertionError
-
-    async def drained(self) -> None:
-        raise AssertionError
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,16 @@ def events_content(times: ArrayLike, units: ArrayLike) -> bytes:
     return np.asarray(times, "<u2").tobytes() + np.asarray(units, "<u2").tobytes()
 
 
+class Left:
+    """A connection that has gone."""
+
+    def drain(self) -> None:
+        raise AssertionError
+
+    async def drained(self) -> None:
+        raise AssertionError
+
+
 class Hub(Socket):
     """A connection of ``/streams``."""
 

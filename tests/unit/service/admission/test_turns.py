@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import time
+from math import inf
 
 import pytest
 
@@ -82,6 +83,26 @@ async def test_a_place_that_comes_as_its_work_is_cancelled_is_passed_on() -> Non
     second.cancel()
     await asyncio.gather(first, second, third, return_exceptions=True)
     assert works.ran[-1] == "c"
+
+
+async def test_large_work_keeps_others_waiting_until_its_places_are_back() -> None:
+    turns = Turns(2)
+    assert turns.take(5)
+    large, left, small = (asyncio.create_task(turns.wait(*who)) for who in (("a", inf, 3), ("b", inf, 9), ("c", inf)))
+    await rounds()
+    turns.give_back(3)
+    await rounds()
+    assert not large.done()
+    turns.give_back(2)
+    await rounds()
+    assert large.done()
+    assert not turns.take()
+    turns.give_back(3)
+    left.cancel()  # its places come at the same moment
+    await rounds()
+    assert small.done()
+    assert turns.take()
+    assert not turns.take()
 
 
 async def test_a_cancelled_caller_keeps_its_place_until_its_thread_ends() -> None:
