@@ -151,6 +151,9 @@ class Connection(asyncio.Protocol):
         """Parse bytes, or refuse them; then go on with what is complete."""
         if self._is_over:
             return
+        if self._later:  # an application reads on, and uvloop passes on more before the next round
+            self._later += data
+            return
         was_between, self._parts, self._later, size = self._is_between, 0, data, ROUND_BYTES
         try:
             while self._later and not self._is_over:

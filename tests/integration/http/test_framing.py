@@ -203,3 +203,22 @@ def test_others_have_their_turns_while_a_body_of_thousands_of_chunks_is_parsed(a
         return turns
 
     assert app.state.runner.run(turns_of_others()) > len(request) / ROUND_BYTES
+
+
+def test_bytes_that_come_before_the_next_round_stay_behind_those_that_came_first(app: FastAPI) -> None:
+    """uvloop passes them on if the application that gets a body reads on in the same round."""
+    fields = b"Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY + b" " * 20_000)
+    request = b"POST /infer HTTP/1.1\r\n" + fields + chunks + b"0\r\n\r\n"
+
+    async def answered() -> list[Answer]:
+        wire = Wire(app)
+        for piece in cut(request, [len(request) // 2]):
+            wire.connection.data_received(piece)
+        while wire.connection.is_working:
+            await asyncio.sleep(0)
+        answers = answers_of(await wire.read())
+        wire.close()
+        return answers
+
+    assert app.state.runner.run(answered()) == [(200, None)]
