@@ -447,7 +447,7 @@ def spike_inputs(pieces: Sequence[Piece], steps: Integers) -> Inputs:
         times = list(map(_step_of, pieces))
         rows, longest = np.concatenate(times), int(steps.max())
         counts = list(map(len, times))
-        rows += np.repeat(np.arange(0, len(pieces) * longest, longest), counts)
+        rows += np.repeat(np.arange(len(pieces)) * longest, counts)
         network = {EVENT_ROW: rows, EVENT_UNIT: np.concatenate(list(map(_unit_of, pieces)))}
     return Inputs(network, len(network[EVENT_ROW]))
 

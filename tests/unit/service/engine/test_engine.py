@@ -118,6 +118,15 @@ def test_the_end_may_come_by_itself(digits: Model) -> None:
     assert opened.result.steps + ended.result.steps == expected.result.steps
 
 
+def test_chunks_without_a_step_run_together(digits: Model) -> None:
+    opened = run(digits, initial_stream(digits), spike_chunk(20, *spikes(20)))
+    outcomes = ENGINE.run(digits, [Work(opened.stream, spike_chunk(0, [], []), False)] * 2)
+    for outcome in outcomes:
+        assert same(outcome.stream, opened.stream)
+        assert outcome.result.steps == 0
+        assert outcome.result.probabilities.tobytes() == opened.result.probabilities.tobytes()
+
+
 def test_a_batch_gives_what_each_chunk_gives_alone(digits: Model) -> None:
     times, units = spikes(20)
     opened = run(digits, initial_stream(digits), AudioChunk(samples(500, 3), 8000)).stream
