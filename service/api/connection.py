@@ -154,7 +154,8 @@ class Connection(asyncio.Protocol):
         if self._later:  # an application reads on, and uvloop passes on more before the next round
             self._later += data
             return
-        was_between, self._parts, self._later, size = self._is_between, 0, data, ROUND_BYTES
+        was_between = self._is_between
+        self._parts, self._later, size = 0, data, ROUND_BYTES
         try:
             while self._later and not self._is_over:
                 if self._parts > ROUND_PARTS:

@@ -68,11 +68,13 @@ class Group(NamedTuple):
     Attributes:
         members: indices of the jobs, each with at least one step.
         steps: int64 [b], steps of each.
+        are_whole: each piece is its whole job, in a stream that is one utterance.
     """
 
     members: Sequence[int]
     steps: Integers
     inputs: Inputs
+    are_whole: bool
 
 
 class Segment(NamedTuple):
@@ -83,7 +85,6 @@ class Segment(NamedTuple):
         steps: network steps of all streams.
         events: spikes of all streams.
         heard: further steps that only the endpointer has heard.
-        is_whole: each piece is its whole job, in a stream that is one utterance.
     """
 
     pieces: tuple[Piece, ...]
@@ -91,7 +92,6 @@ class Segment(NamedTuple):
     steps: int
     events: int
     heard: int = 0
-    is_whole: bool = False
 
 
 class Engine:
@@ -194,19 +194,19 @@ class Engine:
             steps_of = list(map(_steps_of, whole))
             steps = np.array(steps_of, np.int64)
             inputs = spike_inputs(whole, steps)
-            group = Group(range(len(jobs)), steps, inputs)
-            return Segment(whole, (group,), sum(steps_of), inputs.events, is_whole=True)
+            group = Group(range(len(jobs)), steps, inputs, are_whole=True)
+            return Segment(whole, (group,), sum(steps_of), inputs.events)
         pieces: list[Piece] = []
         members_of: dict[InputKind, list[int]] = {kind: [] for kind in KINDS}
-        is_whole = True
+        in_parts: set[InputKind] = set()
         for b, job in enumerate(jobs):
             kind, has_utterances = job.stream.kind or "spikes", job.stream.utterances is not None
             piece = hear(model, job, max_steps) if has_utterances else TAKE[kind](model, job, max_steps)
             pieces.append(piece)
             if piece.steps:
                 members_of[kind].append(b)
-            if has_utterances or job.steps or job.after is not None or not piece.is_last:
-                is_whole = False
+                if has_utterances or job.steps or job.after is not None or not piece.is_last:
+                    in_parts.add(kind)
         groups, total_steps, total_events = [], 0, 0
         for kind, members in members_of.items():
             if members:
@@ -214,11 +214,11 @@ class Engine:
                 steps = np.array([piece.steps for piece in chosen], np.int64)
                 is_encoded = kind != "spikes"
                 inputs = encoded_inputs(model, kind, chosen, steps) if is_encoded else spike_inputs(chosen, steps)
-                groups.append(Group(tuple(members), steps, inputs))
+                groups.append(Group(tuple(members), steps, inputs, kind not in in_parts))
                 total_steps += int(steps.sum())
                 total_events += inputs.events
         heard = sum([piece.heard for piece in pieces])
-        return Segment(tuple(pieces), tuple(groups), total_steps, total_events, heard, is_whole)
+        return Segment(tuple(pieces), tuple(groups), total_steps, total_events, heard)
 
     def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
         """Run the network on a segment.
@@ -278,7 +278,7 @@ class Engine:
                 and np.array_equal(outputs[NEXT_STEP], step + group.steps)
             )
         )
-        if is_sound and not has_trace and not has_raster and segment.is_whole:
+        if is_sound and not has_trace and not has_raster and group.are_whole:
             return _outcomes(manifest, pieces, after, outputs[NEXT_STEP], scores, probabilities)
         unsound = {*unbounded, *group.inputs.unbounded}
         longest = int(group.steps.max())
@@ -324,7 +324,7 @@ def _outcomes(
     """
     if manifest.rejected_labels or manifest.acceptance_threshold is not None:
         labels = labels_of(manifest, probabilities)
-    else:
+    else:  # what it returns for most models
         labels = np.asarray(probabilities.argmax(axis=1), np.int64)
     are_decided = totals > manifest.decision.skip_steps
     labels[~are_decided] = -1

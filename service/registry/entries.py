@@ -50,7 +50,7 @@ class SessionEntry:
         has_place: the session counts as an open one.
         bytes: memory that the groups count for the session.
         stays: the entry needs no work when its last request leaves it.
-        is_plain: the session goes on in its row with spikes and plain replies alone, so its memory does not change.
+        is_plain: it has spikes and a plain reply, so its memory does not change if its next reply is plain, too.
         is_taken: a request holds the session exclusively.
         store_failures: requests that failed because of the store.
         users: requests that use the entry; it stays in the table while there are any.

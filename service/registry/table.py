@@ -212,18 +212,20 @@ class SessionTable:
         Raises:
             Overloaded: there is no room for a session that goes on. It is as before.
         """
+        stream = None if session is None else session.stream
+        is_plain = stream is not None and stream.kind == "spikes" and isinstance(_reply_of(session), PlainReply)
         if session is None:
             self.quota.count(entry, 0, "")
-            entry.stays = entry.is_plain = False
-        elif session.stream is not None and entry.row == "later" and _expected_of(session) > 1:
+            entry.stays = False
+        elif stream is not None and entry.row == "later" and _expected_of(session) > 1:
             # it goes on in its row: a new session under its id would expect chunk 1
-            if not (entry.is_plain and isinstance(_reply_of(session), PlainReply)):  # else no length has changed
+            if not (is_plain and entry.is_plain):
                 count = ENTRY_BYTES + session.bytes
                 if count > entry.bytes:
                     self.quota.make_room(entry.groups, 0, count - entry.bytes)
                 for group in entry.groups:
                     group.bytes += count - entry.bytes
-                entry.bytes, entry.is_plain = count, False
+                entry.bytes = count
             for group in entry.groups:
                 group.rows["later"].move_to_end(entry.id)
         else:
@@ -232,12 +234,7 @@ class SessionTable:
                 self.quota.make_room(entry.groups, not entry.has_place, count - entry.bytes)
             self.quota.count(entry, count, row)
             entry.stays = entry.has_place
-            entry.is_plain = (
-                row == "later"
-                and session.stream is not None
-                and session.stream.kind == "spikes"
-                and isinstance(_reply_of(session), PlainReply)
-            )
+        entry.is_plain = is_plain
         entry.snapshot = tuple.__new__(Snapshot, (None, session, None))  # twice as fast as ``Snapshot()``
 
     def begin_commit(

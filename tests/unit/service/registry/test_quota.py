@@ -16,8 +16,10 @@ from service.wire.chunk import AudioChunk, spike_chunk
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import RATE_HZ, STEP_SAMPLES, load_fake
 from tests.support.artifacts.gate import Gate
+from tests.support.clients.infer_request import infer_request
 from tests.support.clients.replies import Reply
 from tests.support.clock import Clock
+from tests.support.servers.apply_chunk import apply_chunk
 from tests.support.servers.in_process import DirectServer, ServeDirect
 
 ONE, OTHER = "192.0.2.1", "192.0.2.2"
@@ -67,6 +69,19 @@ async def test_a_session_that_begins_over_another_counts_its_own_bytes(serve: Se
     await server.send("a", begin=True, chunk=sound)
     await other.send("a", begin=True, chunk=sound)
     assert taken(server) == taken(other)
+
+
+async def test_a_reply_that_is_kept_as_json_counts_until_the_next_one(serve: ServeDirect) -> None:
+    """One with spikes is, and it is longer."""
+    server, plain = serve(), serve()
+    for seq in range(5):
+        has_spikes, request = seq == 2, infer_request("a", seq, seed=seq)
+        with server.admission.permit("") as permit:
+            envelope = request.envelope._replace(spikes=has_spikes)
+            await apply_chunk(server.registry, request._replace(envelope=envelope), permit)
+        await plain.send("a", seq, seed=seq)
+        assert (taken(server) > taken(plain)) == has_spikes
+        assert taken(server) >= taken(plain)
 
 
 async def test_what_fails_takes_nothing(server: DirectServer) -> None:
