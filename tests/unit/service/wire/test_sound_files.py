@@ -123,7 +123,11 @@ def test_a_byte_that_was_changed_on_the_way_is_noticed(name: str) -> None:
         ("mp3", b"ID3\x04\0\0\0\0\0\0" + FILES["s16.flac", 1], "cut off or damaged"),
         ("mp3", FILES["layer3.mp3", 1][:100], "cut off or damaged"),
     ],
-)
+    ids=[  # an Ogg file has a random serial number
+        "WAV as FLAC", "FLAC of zeros", "FLAC cut off", "FLAC as Ogg", "WAV as MP3", "Ogg with half a page",
+        "MP3 of zeros", "FLAC with ID3 as MP3", "MP3 cut off",
+    ],
+)  # fmt: skip
 def test_other_files_get_a_sentence(encoding: str, content: bytes, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         decoded(encoding, content)
