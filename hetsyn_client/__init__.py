@@ -11,21 +11,34 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hetsyn_client.client import Session, StreamingClient
-from hetsyn_client.errors import HetsynError, InputError, NotFound, ServiceProblem, ServiceUnreachable, SessionLost
-from hetsyn_client.live import LiveStream
-from hetsyn_client.many import LiveStreams
-from hetsyn_client.protocol.calls import ChunkOptions, SessionOptions
-from hetsyn_client.protocol.live_steps import LiveOptions
-from hetsyn_client.results import Reply, SpeechStarted, Spikes, Timing, UtteranceEnd
-from hetsyn_client.sources.chunks import Chunk, array_chunks
-from hetsyn_client.sources.files import recording_chunks
-
 if TYPE_CHECKING:
     from hetsyn_client.async_client import AsyncSession, AsyncStreamingClient
     from hetsyn_client.async_live import AsyncLiveStream
+    from hetsyn_client.client import Session, StreamingClient
+    from hetsyn_client.errors import HetsynError, InputError, NotFound, ServiceProblem, ServiceUnreachable, SessionLost
+    from hetsyn_client.live import LiveStream
+    from hetsyn_client.many import LiveStreams
+    from hetsyn_client.protocol.calls import ChunkOptions, SessionOptions
+    from hetsyn_client.protocol.live_steps import LiveOptions
+    from hetsyn_client.results import Reply, SpeechStarted, Spikes, Timing, UtteranceEnd
+    from hetsyn_client.sources.chunks import Chunk, array_chunks
+    from hetsyn_client.sources.files import recording_chunks
 
-_ASYNC = {"AsyncLiveStream": "async_live", "AsyncSession": "async_client", "AsyncStreamingClient": "async_client"}
+# The server takes errors and formats from here: a name brings httpx, websockets or aiohttp when it is used.
+_MODULES = {
+    "async_client": ("AsyncSession", "AsyncStreamingClient"),
+    "async_live": ("AsyncLiveStream",),
+    "client": ("Session", "StreamingClient"),
+    "errors": ("HetsynError", "InputError", "NotFound", "ServiceProblem", "ServiceUnreachable", "SessionLost"),
+    "live": ("LiveStream",),
+    "many": ("LiveStreams",),
+    "protocol.calls": ("ChunkOptions", "SessionOptions"),
+    "protocol.live_steps": ("LiveOptions",),
+    "results": ("Reply", "SpeechStarted", "Spikes", "Timing", "UtteranceEnd"),
+    "sources.chunks": ("Chunk", "array_chunks"),
+    "sources.files": ("recording_chunks",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AsyncLiveStream",
@@ -56,6 +69,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _ASYNC:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"hetsyn_client.{_ASYNC[name]}"), name)  # brings aiohttp
+    return getattr(import_module(f"hetsyn_client.{_MODULE_OF[name]}"), name)

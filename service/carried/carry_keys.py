@@ -14,9 +14,12 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from service.carried.sealing import Seal
 from service.errors import CarryUnavailable
+
+if TYPE_CHECKING:
+    from service.carried.sealing import Seal
 
 VARIABLE = "HETSYN_CARRY_KEYS"
 HOW_TO = (
@@ -36,6 +39,8 @@ class CarryKeys:
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys or len(set(keys)) < len(keys) or any(len(key) != KEY_BYTES for key in keys):
             raise CarryUnavailable(f"carried sessions need one or more different keys of {KEY_BYTES} bytes")
+        from service.carried.sealing import Seal  # 5 MB that a server without keys does without
+
         self._seals = {key_id(key): Seal(key) for key in keys}
         self.ids = tuple(self._seals)
 
