@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -57,14 +56,15 @@ class Source(NamedTuple):
         request: its name in the log.
         client: its limits count.
         caller: owns the session. A stream's query already names the owner.
-        decoding: a lock for the decoding of its chunks, so that a small one does not overtake a large one.
+        decoding: tasks that decode large chunks of its stream, and those of the chunks behind them, so that a small one
+            does not overtake a large one.
     """
 
     request: str
     transport: Transport
     client: str
     caller: Caller = ANYBODY
-    decoding: AbstractAsyncContextManager[object] | None = None
+    decoding: set[asyncio.Task[None]] | None = None
 
 
 class PackedEvents(NamedTuple):
@@ -132,8 +132,8 @@ class Arrival(Applying):
             permit.place = ingress.stream_turns.give_back
         try:
             permit.take()
-            if encoded.size > FREE_BYTES or source.decoding is not None:
-                self._spawn(self._decode())
+            if encoded.size > FREE_BYTES or source.decoding:
+                self._decode_later()
                 return False
             if encoded.decoded is not None and encoded.events is not None:
                 request = encoded.events.request(*encoded.decoded)
@@ -141,7 +141,7 @@ class Arrival(Applying):
                 request = encoded.decode(IN_LOOP)
             return self._is_ready(request if encoded.size <= SMALL_BYTES else ingress.counted(encoded, request))
         except TakesLong:
-            self._spawn(self._decode())
+            self._decode_later()
         except Exception as error:
             self._refuse(error)
         return False
@@ -156,8 +156,9 @@ class Arrival(Applying):
         self.permit.give_back()
         return True
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._task = asyncio.get_running_loop().create_task(work, context=self.request_context.context)
+        return self._task
 
     async def _wait(self) -> None:
         """Wait for a place among the chunks of streams, and come again with it."""
@@ -170,13 +171,19 @@ class Arrival(Applying):
         if self.come():
             begin([self])
 
-    async def _decode(self) -> None:
+    def _decode_later(self) -> None:
+        """Decode it in a task, after the earlier chunks of its stream."""
+        decoding = self.source.decoding
+        task = self._spawn(self._decode(list(decoding or ())))
+        if decoding is not None:
+            decoding.add(task)
+            task.add_done_callback(decoding.discard)
+
+    async def _decode(self, earlier: Sequence[asyncio.Task[None]]) -> None:
         try:
-            if self.source.decoding is None:
-                request = await self._ingress.decode_slowly(self)
-            else:
-                async with self.source.decoding:
-                    request = await self._ingress.decode_slowly(self)
+            if earlier:
+                await asyncio.wait(earlier)
+            request = await self._ingress.decode_slowly(self)
             self._task = None
             is_ready = self._is_ready(request)
         except Exception as error:

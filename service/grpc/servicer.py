@@ -105,7 +105,8 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         await self._stream(context, client_of(context), StreamKey(self._keys, CALLER.get()))
 
     async def _stream(self, context: Any, client: str, key: StreamKey) -> None:
-        free, writing, decoding = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock(), asyncio.Lock()
+        free, writing = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock()
+        decoding: set[asyncio.Task[None]] = set()
         refusals: list[HetsynError] = []
         unread = False
 
@@ -171,7 +172,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         with suppress(grpc.aio.InternalError):  # the client has gone
             await context.abort(*refusal(refusals[0]))
 
-    async def _infer(self, message: Any, client: str, decoding: asyncio.Lock | None = None) -> Any:
+    async def _infer(self, message: Any, client: str, decoding: set[asyncio.Task[None]] | None = None) -> Any:
         """Answer a ``ModelInferRequest``, with a ``Problem`` if it is refused."""
         call = ModelCall(self._service, message.model_name, message.model_version)
         try:

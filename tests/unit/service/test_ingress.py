@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from starlette.types import Message
 
+from service.admission.uploads import FREE_BYTES
 from service.ingress import AT_A_TIME, Encoded, Outcome, Source, grown_bytes
 from service.models.catalog import ModelCatalog
 from service.problem import Problem
@@ -123,3 +126,35 @@ async def test_a_chunk_that_is_complete_as_the_server_ends_is_applied(serve: Ser
     come.put_nowait({"type": "http.request", "body": bytes(8)})
     assert isinstance(await requested, Answer)
     await ending
+
+
+async def test_a_stream_is_decoded_in_order_behind_a_large_chunk_even_if_one_between_is_dropped(
+    serve: ServeDirect,
+) -> None:
+    server, opened, decoded = serve(), threading.Event(), list[str]()
+    source = Source("a stream", "grpc", "a", decoding=set())
+    sizes = {"first": 8, "large": FREE_BYTES + 1, "dropped": 8, "last": 8}
+    done = {name: asyncio.get_running_loop().create_future() for name in sizes}
+
+    def decode(name: str, _: SoundLimit) -> InferRequest:
+        if name == "large":
+            opened.wait(WITHIN_S)
+        decoded.append(name)
+        return infer_request(name, 0)
+
+    begun = {
+        name: server.parts.ingress.begin(source, Encoded(size, partial(decode, name)), done[name].set_result)
+        for name, size in sizes.items()
+    }
+    async with asyncio.timeout(WITHIN_S):
+        assert isinstance(await done["first"], Answer)
+        assert begun["dropped"].drop()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert decoded == ["first"]
+        opened.set()
+        assert isinstance(await done["last"], Answer)
+    assert decoded == ["first", "large", "last"]
+    assert isinstance(await done["large"], Answer)
+    assert not source.decoding
+    assert server.admission.in_flight == 0
