@@ -101,21 +101,23 @@ def request_of(message: Any) -> ModelRequest:
 
 
 def message_of(reply: ModelReply, is_final: bool) -> Any:
-    """Convert a reply to a ``ModelInferResponse``.
+    """Convert a reply to a ``ModelStreamInferResponse``: a call's answer is its ``infer_response``.
 
     Args:
         is_final: add that no more responses follow, as clients of decoupled models expect.
     """
-    parameters = {**reply.parameters, **({"triton_final_response": True} if is_final else {})}
-    tensor = pb.ModelInferResponse.InferOutputTensor
-    return pb.ModelInferResponse(
-        model_name=reply.model,
-        model_version=reply.version,
-        id=reply.id,
-        parameters={name: _parameter(value) for name, value in parameters.items()},
-        outputs=[tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in reply.outputs],
-        raw_output_contents=[one.packed() for one in reply.outputs],
-    )
+    message = pb.ModelStreamInferResponse()
+    response = message.infer_response  # its parts are filled in place: messages that are passed are copied
+    response.model_name, response.model_version, response.id = reply.model, reply.version, reply.id
+    parameters = response.parameters
+    for name, value in reply.parameters.items():
+        setattr(parameters[name], _choice(value), value)
+    if is_final:
+        parameters["triton_final_response"].bool_param = True
+    for one in reply.outputs:
+        response.outputs.add(name=one.name, datatype=one.datatype, shape=one.shape)
+        response.raw_output_contents.append(one.packed())
+    return message
 
 
 def _contents(where: str, tensor: Any, is_raw: bool) -> Sequence[Any] | None:
@@ -128,9 +130,10 @@ def _contents(where: str, tensor: Any, is_raw: bool) -> Sequence[Any] | None:
     return None if wanted is None else getattr(tensor.contents, wanted)
 
 
-def _parameter(value: Any) -> Any:
+def _choice(value: Any) -> str:
+    """Return the field of a parameter that takes a value."""
     if isinstance(value, bool):
-        return pb.InferParameter(bool_param=value)
+        return "bool_param"
     if isinstance(value, str):
-        return pb.InferParameter(string_param=value)
-    return pb.InferParameter(int64_param=value) if value < 2**63 else pb.InferParameter(uint64_param=value)
+        return "string_param"
+    return "int64_param" if value < 2**63 else "uint64_param"

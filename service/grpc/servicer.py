@@ -98,7 +98,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         message = [request]
         del request  # the library keeps this frame for a while if the call fails
         reply = await self._infer(message.pop(), client_of(context))
-        return await context.abort(*status_of(reply)) if isinstance(reply, Problem) else reply
+        return await context.abort(*status_of(reply)) if isinstance(reply, Problem) else reply.infer_response
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
@@ -113,12 +113,10 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         async def answer(message: list[Any]) -> None:
             nonlocal unread
             id_ = message[0].id[:LONGEST]
-            reply = await self._infer(message.pop(), client, decoding)
-            if isinstance(reply, Problem):  # the stream goes on
+            response = await self._infer(message.pop(), client, decoding)
+            if isinstance(response, Problem):  # the stream goes on
                 empty = pb.ModelInferResponse(id=id_)
-                response = pb.ModelStreamInferResponse(error_message=reply.detail, infer_response=empty)
-            else:
-                response = pb.ModelStreamInferResponse(infer_response=reply)
+                response = pb.ModelStreamInferResponse(error_message=response.detail, infer_response=empty)
             async with writing:
                 if unread:  # the library still has the last answer, and takes no other
                     return
@@ -173,7 +171,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             await context.abort(*refusal(refusals[0]))
 
     async def _infer(self, message: Any, client: str, decoding: set[asyncio.Task[None]] | None = None) -> Any:
-        """Answer a ``ModelInferRequest``, with a ``Problem`` if it is refused."""
+        """Answer a ``ModelInferRequest`` with a ``ModelStreamInferResponse``, or a ``Problem`` if it is refused."""
         call = ModelCall(self._service, message.model_name, message.model_version)
         try:
             check_counts(message)
