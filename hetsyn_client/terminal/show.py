@@ -48,10 +48,12 @@ class OneWord:
     def verdict(self) -> None:
         """Show the answer to the whole input."""
         line, end = Text(f"{self._name}: "), self._end
-        if end["label"] is None:
-            line.append(f"{round(1000 * end['end'] / self._begin['step_ms'])} steps")
-        else:
+        if end["label"] is not None:
             line.append(end["label"], style="bold green").append(f"  {max(end['probabilities']):.1%}")
+        elif end["probabilities"] is not None:
+            line.append(NO_WORD, style="bold green")
+        else:  # a trace
+            line.append(f"{round(1000 * end['end'] / self._begin['step_ms'])} steps")
         self._console.print(line.append(f" ({model_of(self._begin)})"), soft_wrap=True)
 
 

@@ -88,7 +88,13 @@ def test_one_word_and_a_trace() -> None:
     assert [str(line) for line in lines] == ["   0.30 s  +0.250  -2.000"]
     show(end("yes", 0.0, 0.3))
     show.verdict()
-    assert file.getvalue().splitlines() == ["x.npz: 30 steps (digits 1)", "x.npz: yes  75.0% (digits 1)"]
+    show(end(None, 0.0, 0.3) | {"probabilities": [0.1, 0.9]})
+    show.verdict()
+    assert file.getvalue().splitlines() == [
+        "x.npz: 30 steps (digits 1)",
+        "x.npz: yes  75.0% (digits 1)",
+        "x.npz: no word (digits 1)",
+    ]
 
 
 def test_json_is_a_line_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
