@@ -96,7 +96,7 @@ def copied(chunk: Chunk) -> Chunk:
         return AudioChunk(chunk.samples.copy(), chunk.rate_hz)
     if isinstance(chunk, ValuesChunk):
         return ValuesChunk(chunk.values.copy())
-    return SpikeChunk(chunk.steps, chunk.step.copy(), chunk.unit.copy(), chunk.channels)
+    return SpikeChunk(chunk.steps, chunk.step.copy(), chunk.unit.copy(), chunk.channels, bound=chunk.bound)
 
 
 def joined_chunks(first: Chunk, second: Chunk) -> Chunk:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from hetsyn_client.columns import CHUNK
 from hetsyn_client.events import HEADER, LARGEST, MAGIC, Integers
 from service.errors import InputError
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest, spike_chunk
+from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, copied, digest, spike_chunk
 from service.wire.many_frames import Chunks
 from service.wire.sound import FULL_SCALE
+
+MOST_SHARED_BYTES = 16 * 1024  # of messages, so that their chunks may share their memory: four times as many
 
 Encoding = Literal["events", "pcm_s16le", "values"]
 Decoded = Chunk | InputError | None
@@ -146,10 +148,14 @@ def decoded_together(messages: Sequence[bytes]) -> list[tuple[Chunk, bytes] | No
         times.append(message[size : size + 2 * count])
         units.append(message[size + 2 * count : size + 4 * count])
     columns = np.array(steps_of, np.uint32), np.array(counts, np.uint32)
-    decoded = _decode_events(*columns, [False] * len(messages), b"".join((*times, *units)))
+    content = b"".join((*times, *units))
+    chunks, digests = _decode_events(*columns, [False] * len(messages), content)
+    are_large = len(content) > MOST_SHARED_BYTES  # then one chunk that waits must not keep all others in memory
     return [
-        (chunk, its) if isinstance(chunk, SpikeChunk) and chunk.bound is not None else None
-        for chunk, its in zip(*decoded, strict=True)
+        (copied(chunk) if are_large else chunk, its)
+        if isinstance(chunk, SpikeChunk) and chunk.bound is not None
+        else None
+        for chunk, its in zip(chunks, digests, strict=True)
     ]
 
 
