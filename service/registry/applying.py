@@ -20,7 +20,7 @@ from service.admission.budget import Permit, shutting_down, waited_too_long
 from service.batching.batcher import Batcher
 from service.batching.estimates import Item
 from service.engine.work import Outcome
-from service.errors import RETRY_S, StoreUnavailable, forget_frames
+from service.errors import RETRY_S, KeyLimitReached, StoreUnavailable, forget_frames
 from service.keys.ids import inner_id, new_id
 from service.observe.context import SESSION, HasContext
 from service.observe.counters import Counters
@@ -86,7 +86,7 @@ class Applying(Item):
     _attempt = _failures = 0
     _late: asyncio.TimerHandle | None = None
     _loading: asyncio.Task[None] | None = None
-    _is_committing = _is_gone = False
+    _is_committing = _is_gone = _is_over_limit = False
     _spikes: Spikes | None = None
 
     def __init__(self, parts: Parts, permit: Permit, told: Told) -> None:
@@ -198,6 +198,8 @@ class Applying(Item):
         entry, sessions = self._entered, self._parts.sessions
         SESSION.set(self.session)
         try:
+            if self._is_over_limit:
+                await sessions.recount(entry)
             snapshot = await sessions.latest(entry)
         except Exception as error:
             self._finish(error)
@@ -244,9 +246,16 @@ class Applying(Item):
         """Commit the session to the store.
 
         Raises:
-            KeyLimitReached: its key has reached its limit of sessions.
+            KeyLimitReached: its key has reached its limit of sessions, also by the store's records.
         """
-        commit = self._parts.sessions.begin_commit(self._entered, self.snapshot, session)
+        try:
+            commit = self._parts.sessions.begin_commit(self._entered, self.snapshot, session)
+        except KeyLimitReached:
+            if self._is_over_limit:
+                raise
+            self._is_over_limit = True
+            self._again(self._entered)
+            return
         self._is_committing = True
         commit.add_done_callback(partial(self._committed, session, time.perf_counter()))
 

@@ -177,9 +177,13 @@ class SessionGroup:
         open: open sessions, and those that a current request may open.
         rows: entries by id, the least recently used one first: ``first`` has open sessions of one chunk, ``later``
             those of several, ``ended`` ended ones.
+        recount, recounted_s: the last ``SessionTable.recount``, and when it began.
     """
 
-    __slots__ = ("_is_key", "bytes", "client", "entries", "max_bytes", "max_open", "open", "rows")
+    __slots__ = (
+        "_is_key", "bytes", "client", "entries", "max_bytes", "max_open", "open", "recount", "recounted_s",
+        "rows",
+    )  # fmt: skip
 
     def __init__(self, max_open: int, max_bytes: int, client: str = "", *, is_key: bool = False) -> None:
         self.max_open = max_open
@@ -189,6 +193,8 @@ class SessionGroup:
         self.entries = 0
         self.open = 0
         self.bytes = 0
+        self.recount: asyncio.Future[list[None]] | None = None
+        self.recounted_s = -inf
         self.rows: dict[RowName, OrderedDict[str, SessionEntry]] = {
             "first": OrderedDict(), "later": OrderedDict(), "ended": OrderedDict()
         }  # fmt: skip
@@ -215,6 +221,11 @@ class SessionGroup:
     def oldest(self) -> Iterator[SessionEntry]:
         """Yield the least recently used open sessions, of one chunk and of several."""
         return filter(None, map(self.unused, OPEN_ROWS))
+
+    def all_oldest(self, most: int) -> list[str]:
+        """Return the ids of the least recently used open sessions that no request uses, at most this number."""
+        unused = [entry for row in OPEN_ROWS for entry in self.rows[row].values() if not entry.users]
+        return [entry.id for entry in sorted(unused, key=_used_s)[:most]]
 
     def full(self, lack: Literal["places", "bytes"], lifetimes: Lifetimes, retry_s: float, now_s: float) -> Overloaded:
         """Make the error for a session without room. It does not reveal numbers of all sessions."""

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 
 from service.clock import Clock
-from service.errors import StoreError
+from service.errors import RETRY_S, HetsynError, KeyLimitReached, StoreError
 from service.keys.keys import Keys
 from service.observe.counters import Counters
 from service.observe.drops import Drop, Reason
@@ -25,6 +25,8 @@ from service.session.session import PlainReply, Session
 from service.session.snapshot import ABSENT, Snapshot
 from service.settings import Limits
 from service.store.session_store import SessionStore
+
+RECOUNTED = 64  # sessions of a key to ask the store about at a time
 
 
 class SessionTable:
@@ -191,8 +193,12 @@ class SessionTable:
         if self.store is None:
             self.put(entry, session)
             return True
-        after = await self.begin_commit(entry, snapshot, session)
-        if after is not None:
+        try:
+            commit = self.begin_commit(entry, snapshot, session)
+        except KeyLimitReached:
+            await self.recount(entry)
+            commit = self.begin_commit(entry, snapshot, session)
+        if (after := await commit) is not None:
             self.committed(entry, after)
         return after is not None
 
@@ -243,13 +249,29 @@ class SessionTable:
         """Begin to replace a snapshot in the store. The caller passes the result to ``committed``.
 
         Raises:
-            KeyLimitReached: the session's key has reached its limit of sessions.
+            KeyLimitReached: the session's key has reached its limit of sessions. ``recount`` may find room.
         """
         assert self.store is not None
         if session.stream is not None and not entry.has_place:
             self.quota.take_place(entry)
         _forget(entry)
         return self.store.commit(entry.id, snapshot, session, entry.client)
+
+    async def recount(self, entry: SessionEntry) -> None:
+        """Ask the store about open sessions of an entry's key: those that another server has ended count no more.
+
+        It asks once a second, about those that have not been used for longest: a refused client may try all the time.
+        """
+        key, now_s = entry.groups[-1], self.clock()
+        if key.recount is None or now_s - key.recounted_s >= RETRY_S:
+            key.recounted_s, key.recount = now_s, asyncio.gather(*map(self._recount, key.all_oldest(RECOUNTED)))
+        await asyncio.wait([key.recount])
+
+    async def _recount(self, session_id: str) -> None:
+        with suppress(HetsynError), self.visit(session_id) as entry:
+            if not entry.is_taken:  # else its chunk finds out, and may itself wait for this
+                async with entry.turn():
+                    await self.latest(entry)
 
     def committed(self, entry: SessionEntry, snapshot: Snapshot) -> None:
         """Cache the store's snapshot of a session."""

@@ -16,6 +16,7 @@ from tests.support.artifacts.gate import Gate
 from tests.support.clock import Clock
 from tests.support.servers.in_process import DirectServer
 from tests.support.servers.keyed import add_key
+from tests.support.stores.cluster import MakeCluster
 from tests.support.stores.memory_store import MemoryStore
 
 
@@ -57,3 +58,31 @@ async def test_sessions_of_a_key_count_until_they_end_or_idle(models: Path, tmp_
     with pytest.raises(KeyLimitReached, match="2 sessions of key 'alice' are open"):
         await send("alice", "g", 0)
     await server.close()
+
+
+async def test_a_session_that_another_server_has_ended_takes_no_place_of_its_key(
+    tmp_path: Path, make_cluster: MakeCluster
+) -> None:
+    path = tmp_path / "keys.json"
+    add_key(path, "alice", max_sessions=2)
+    cluster = make_cluster(access=AccessSettings(keys=path), max_sessions=100)
+    here, there = cluster.replica(), cluster.replica()
+    for session in ("alice/a", "alice/b"):
+        await here.send(session, 0, client="alice")
+    with pytest.raises(KeyLimitReached):
+        await here.send("alice/c", 0, client="alice")
+    await there.send("alice/a", 1, client="alice", end=True)
+    await there.registry.delete("alice/b")
+    cluster.clock.now_s += 1  # the store is asked once a second
+    await asyncio.gather(*(here.send(f"alice/{name}", 0, client="alice") for name in "cd"))
+    with pytest.raises(KeyLimitReached, match="2 sessions of key 'alice' are open"):
+        await here.send("alice/e", 0, client="alice")
+    first = await there.send("alice/e", 0, client="alice")
+    assert await here.send("alice/e", 0, client="alice") == first, "a retry begins no session"
+    content = await there.transfer.export_state("alice/e")
+    with pytest.raises(KeyLimitReached):
+        await here.transfer.import_state("alice/f", content, replace_it=False)
+    await there.registry.delete("alice/c")
+    await there.registry.delete("alice/e")
+    cluster.clock.now_s += 1
+    await here.transfer.import_state("alice/f", content, replace_it=False)
