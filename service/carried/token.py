@@ -106,7 +106,7 @@ class Tokens:
         record = read(content)
         if (sealed_for := owner_of(record.session)) != owner:
             raise TokenForged(
-                "the token is that of a client with another key: send it with that key, to POST /infer"
+                "the token belongs to a key, and goes on with it alone: send it with that key, to POST /infer"
                 if sealed_for
                 else "the token is an exported session, or that of a client without a key: import it with "
                 "PUT /sessions/{id}/state, or send it without a key"

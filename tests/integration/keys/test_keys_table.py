@@ -355,7 +355,7 @@ def test_a_carried_session_is_of_the_key_that_opened_it(tmp_path: Path) -> None:
         changed = bytearray(base64.b64decode(first["token"]))
         changed[-1] ^= 1
         others, forged = send(bob, token=first["token"]), send(alice, token=base64.b64encode(changed).decode())
-        for refused, sentence in ((others, "a client with another key"), (forged, "changed after it was sealed")):
+        for refused, sentence in ((others, "the token belongs to a key"), (forged, "changed after it was sealed")):
             assert (refused.status_code, refused.json()["type"]) == (422, "urn:hetsyn:problem:token-forged")
             assert sentence in refused.json()["detail"]
 
