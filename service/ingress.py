@@ -461,14 +461,18 @@ class Ingress:
         permit.place = self.stream_turns.give_back
         return permit
 
-    async def round_turn(self, client: str, rows: int) -> None:
+    async def round_turn(self, client: str, rows: int, *, is_begun: bool = True) -> None:
         """Wait for a round of the event loop in which a client's frame may do its work on this number of rows.
 
         A round works on frames until they have ``AT_A_TIME`` rows. Clients take turns: else all frames of a client with
         many connections would come before another client's chunk, in each of the rounds that the chunk takes.
+
+        Args:
+            is_begun: the frame had a turn before. It goes before the client's other frames, because the memory of its
+                rows is many times that of its bytes: few frames are at work at a time.
         """
         if not self._round_turns.take(rows):
-            await self._round_turns.wait(client, inf, rows)
+            await self._round_turns.wait(client, inf, rows, is_begun=is_begun)
         asyncio.get_running_loop().call_soon(self._round_turns.give_back, rows)
 
     def check(self, client: str) -> None:

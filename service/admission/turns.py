@@ -58,12 +58,19 @@ class Turns:
         self._free -= places
         return True
 
-    async def wait(self, client: str, due_s: float, places: int = 1) -> None:
-        """Wait until a place is free, and take places. Arguments and errors as ``turn``."""
+    async def wait(self, client: str, due_s: float, places: int = 1, *, is_begun: bool = False) -> None:
+        """Wait until a place is free, and take places. Arguments and errors as ``turn``.
+
+        Args:
+            is_begun: the work had a place before: it goes before the client's other work.
+        """
         turn = asyncio.get_running_loop().create_future()
         waiting = turn, places
         row = self._waiting.setdefault(client, deque())
-        row.append(waiting)
+        if is_begun:
+            row.appendleft(waiting)
+        else:
+            row.append(waiting)
         try:
             async with asyncio.timeout(None if due_s == inf else max(0.0, due_s - time.monotonic())):
                 await turn

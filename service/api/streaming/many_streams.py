@@ -30,7 +30,6 @@ from service.live.many_query import ManyQuery
 from service.live.query import StreamQuery
 from service.problem import Problem
 from service.settings import Limits
-from service.wire.columns import Decoded
 from service.wire.many_frames import Chunks, Sessions, pack_opened
 from service.wire.schema import SESSION_ID, InferRequest, Parameters
 
@@ -143,7 +142,7 @@ class ConnectionSessions:
         for first in range(0, len(sessions.handles), OPENED_AT_A_TIME):
             some = slice(first, first + OPENED_AT_A_TIME)
             handles = sessions.handles[some]
-            await self._ingress.round_turn(self._client, len(handles))
+            await self._ingress.round_turn(self._client, len(handles), is_begun=first > 0)
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._open(handle, name, sessions.resume))
@@ -158,7 +157,7 @@ class ConnectionSessions:
     async def apply(self, chunks: Chunks) -> tuple[bytes, int]:
         """Apply chunks, each to its session. Returns the frame of the results, and the number of applied chunks."""
         came_s = time.perf_counter()
-        await self._ingress.round_turn(self._client, len(chunks.seq))
+        await self._ingress.round_turn(self._client, len(chunks.seq), is_begun=False)
         if len(chunks.content) <= DECODE_IN_LOOP_BYTES:
             decoded = self._decoder.decode(chunks)
         else:
@@ -166,6 +165,7 @@ class ConnectionSessions:
         results = FrameResults(chunks, self._outputs, self._labels)
         requests: list[InferRequest] = []
         rows: list[int] = []
+        others: list[tuple[int, InputError | None]] = []  # rows without a chunk to apply
         handles, actions = chunks.handle.tolist(), chunks.action.tolist()
         columns = handles, chunks.seq.tolist(), actions
         held_of, named, more = self._held.get, self._named, self._more
@@ -175,16 +175,19 @@ class ConnectionSessions:
                 envelope = _new(Parameters, (held.id, *named, seq, False, action == END, *more))
                 requests.append(_new(InferRequest, (envelope, chunk, of_content, False, None, "", None, None)))
                 rows.append(row)
-                continue
-            try:
-                self._of_no_chunk(handle, action, chunk)
-                results.set(row, None)
-            except Exception as error:
-                results.set(row, self._ingress.refused(error, REQUEST))
-                if row and not row % AT_A_TIME:
-                    await self._ingress.round_turn(self._client, AT_A_TIME)
+            else:
+                others.append((row, chunk if isinstance(chunk, InputError) else None))
+        del decoded
         if requests:
             await self._apply(rows, requests, results, came_s)
+        for number, (row, error) in enumerate(others, 1):  # last, so that a frame that waits holds no refusals
+            try:
+                self._of_no_chunk(handles[row], actions[row], error)
+                results.set(row, None)
+            except Exception as refused:
+                results.set(row, self._ingress.refused(refused, REQUEST))
+                if not number % AT_A_TIME:
+                    await self._ingress.round_turn(self._client, AT_A_TIME)
         if END in actions:
             for row, (handle, action) in enumerate(zip(handles, actions, strict=True)):
                 if action == END and results.is_applied(row):
@@ -198,8 +201,10 @@ class ConnectionSessions:
         try:
             outcomes = await self._ingress.apply_frame(self._source, requests, came_s)
         except HetsynError as error:  # there is no room for the frame
-            for row in rows:
+            for number, row in enumerate(rows, 1):
                 results.set(row, self._ingress.refused(error, REQUEST))
+                if not number % AT_A_TIME:
+                    await self._ingress.round_turn(self._client, AT_A_TIME)
             return
         results.set_all(rows, outcomes)
 
@@ -234,8 +239,12 @@ class ConnectionSessions:
             return described["expected_seq"], described["total_steps"], APPLIED, ENDED
         return opening.next_seq, opening.total_steps, APPLIED, BEGUN if opening.resumed else NEW
 
-    def _of_no_chunk(self, handle: int, action: int, chunk: Decoded) -> None:
-        """Leave the session of a row, or raise the reason why the row has no chunk to apply."""
+    def _of_no_chunk(self, handle: int, action: int, error: InputError | None) -> None:
+        """Leave the session of a row, or raise the reason why the row has no chunk to apply.
+
+        Args:
+            error: of the row's content.
+        """
         held = self._held.get(handle)
         if held is None:
             raise NotFound(f"handle {handle} has no session on this connection: open one first")
@@ -245,8 +254,8 @@ class ConnectionSessions:
         if held.is_taken:
             self._forget(handle)
             raise SessionTaken("another connection streams this session now: send on there, or open it again")
-        if isinstance(chunk, InputError):
-            raise chunk
+        if error is not None:
+            raise error
 
     def _forget(self, handle: int) -> None:
         held = self._held.pop(handle, None)

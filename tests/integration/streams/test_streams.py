@@ -387,6 +387,27 @@ async def test_the_frames_of_many_connections_do_not_come_before_the_chunks_of_o
             connection.release()
 
 
+@pytest.mark.parametrize("kind", ["opened", "refused"])
+async def test_few_frames_of_a_client_are_worked_on_at_a_time(models: Path, gate: Gate, kind: str) -> None:
+    """The results of a frame take thirty times its bytes: those of all connections are never in memory together."""
+    rows, query = list(range(512)), parse_many_query([("encoding", "events")])
+    async with listening(models, gate, inline_s=1.0) as server:
+        refused = server.parts.counters.chunks_refused
+        connections = [ConnectionSessions(server.parts.many, Left(), query, "127.0.0.2") for _ in range(30)]
+        tasks = [
+            asyncio.create_task(
+                connection.open(Sessions(rows, ["no id"] * len(rows)))
+                if kind == "opened"
+                else connection.apply(unpack_chunks(silence(rows, 0), 4))
+            )
+            for connection in connections
+        ]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert sum(refused.values()) <= 8 * len(rows)  # openings take some rounds, in which the next frames begin
+        await asyncio.wait(tasks)
+        assert sum(refused.values()) == len(connections) * len(rows)
+
+
 @pytest.mark.parametrize("inline_s", [0.0, 1.0])
 async def test_a_session_with_utterances_keeps_them(models: Path, gate: Gate, inline_s: float) -> None:
     async with listening(models, gate, inline_s=inline_s) as server:

@@ -45,6 +45,23 @@ async def test_a_client_waits_for_one_work_of_each_other_client() -> None:
     assert works.ran == ["many0", "many1", "a", "b", "many2", "many3"]
 
 
+async def test_work_that_has_begun_goes_before_its_clients_other_work_and_not_before_other_clients() -> None:
+    works = Works(1)
+
+    async def begun() -> None:
+        await works.turns.wait("many", inf, is_begun=True)
+        works.ran.append("again")
+        works.turns.give_back()
+
+    tasks = [asyncio.create_task(works.work("many", f"many{n}")) for n in range(3)]
+    await rounds()
+    tasks += [asyncio.create_task(works.work("a", "a")), asyncio.create_task(begun())]
+    await rounds()
+    works.ends.set()
+    await asyncio.gather(*tasks)
+    assert works.ran == ["many0", "again", "a", "many1", "many2"]
+
+
 async def test_a_turn_that_does_not_come_is_refused() -> None:
     works = Works(1)
     task = asyncio.create_task(works.work("a", "a"))
