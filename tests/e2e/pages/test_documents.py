@@ -305,7 +305,7 @@ def test_a_page_does_what_it_says(
         assert "standard input: three three three (words 1)" in printed
         assert re.findall(r"s: (.*)", shown) == ["three", "three"]
     elif page.name == "sessions.md":
-        assert "after chunk 1: seven" in printed
+        assert printed.count('"label":"seven"') >= 2  # the chunk, and the session that another server continues
         deadline_s = time.monotonic() + 60
         while "3" not in reader.versions("speech-digits"):
             assert time.monotonic() < deadline_s, "the server did not take the new version"
