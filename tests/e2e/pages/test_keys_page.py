@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
+import httpx
 import pytest
 
 from service.keys.caller import Scope
@@ -24,6 +26,11 @@ def server(tmp_path: Path) -> Iterator[RestartableServer]:
     server.stop()
 
 
+def knows(url: str, key: str) -> bool:
+    """Say whether a server takes a key."""
+    return httpx.get(f"{url}/models", headers={"Authorization": f"Bearer {key}"}).status_code == HTTPStatus.OK
+
+
 def test_people_give_their_key_once(server: RestartableServer, tmp_path: Path) -> None:
     key = add_key(tmp_path / "keys.json", "bob", [Scope.infer])  # the server reads it within a second
     with browsing() as page:
@@ -35,6 +42,7 @@ def test_people_give_their_key_once(server: RestartableServer, tmp_path: Path) -
         page.element("key").send_keys("hunter2\n")
         page.until("the refusal", lambda: "This is no key" in page.text("alert"))
         page.run("document.getElementById('key').value = ''")
+        page.until("the server to know the key", lambda: knows(server.url, key))
         page.element("key").send_keys(key + "\n")
         page.until("the models", lambda: "zero" in page.text("about"))
         assert page.run("return document.getElementById('access').hidden")

@@ -62,7 +62,7 @@ class Browser:
         try:
             WebDriverWait(self.driver, timeout_s, 0.05).until(lambda _: condition())
         except TimeoutException:
-            said = {name: self.text(name) for name in ("status", "alert", "words", "load")}
+            said = {name: self.text(name) for name in ("status", "alert", "words", "about")}
             pytest.fail(f"not in time: {what}; the page says {said} and logs {self.complaints()}")
 
     def words(self) -> list[str]:
