@@ -82,7 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     instead.add_argument("--stores", action="store_true", help="memory, file and Valkey in place of the servers")
     parser.add_argument("--session-chunks", type=int, default=50, help="with --transports: length of a session")
-    parser.add_argument("--plot", type=Path, help="with --transports: where a PNG of the result goes")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -94,10 +93,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         effort = SMOKE if arguments.smoke else QUICK
     if arguments.transports:
         settings = replace(effort.settings, session_chunks=arguments.session_chunks)
-        results = transports.run(effort.repeats, settings, effort.ramp, transports.cases(arguments.smoke))
-        if arguments.plot:
-            transports.plot(results, arguments.plot)
-        return results
+        return transports.run(effort.repeats, settings, effort.ramp, transports.cases(arguments.smoke))
     if arguments.stores:
         concurrencies = SMOKE_CONCURRENCIES if arguments.smoke else STORE_CONCURRENCIES
         return stores.run(effort.repeats, effort.settings, effort.patience_s, concurrencies, is_smoke=arguments.smoke)

@@ -11,7 +11,6 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -25,7 +24,6 @@ from benchmarks.load.contenders import (
     shd_load,
 )
 from benchmarks.load.ramp import Goal, JudgedTrial, RampSettings, saturate
-from benchmarks.plots import plain, pyplot, save
 from hetsyn_client.access import Access
 from hetsyn_client.loadtest.load import Load, Served, recorded
 from hetsyn_client.loadtest.run import RunSettings, run_loop
@@ -221,36 +219,3 @@ def show(results: dict[str, Any]) -> None:
 
 def _at_least(figures: dict[str, Any]) -> str:
     return "≥ " if figures["is_least"] else ""
-
-
-COLOURS = {"infer": "#8a8a8a", "stream": "#5b7fa6", "streams": "#0b6e4f"}
-
-
-def plot(results: dict[str, Any], path: Path) -> None:
-    """Draw the p99 of every trial over its streams, and the most streams of each transport: a PNG, a panel a model."""
-    models = results["models"]
-    figure, panels = pyplot().subplots(
-        1, len(models), figsize=(6 * len(models), 4.6), layout="constrained", squeeze=False
-    )
-    for axes, (model, by_transport) in zip(panels[0], models.items(), strict=True):
-        for transport, figures in by_transport.items():
-            rounds = results["rounds"][model][transport]
-            trials = [(t["streams"], t["p99_ms"]) for one in rounds for t in one["trials"] if t["p99_ms"]]
-            axes.scatter(*zip(*trials, strict=True), s=22, color=COLOURS[transport], alpha=0.6, edgecolors="none")
-            axes.axvline(
-                figures["streams"],
-                color=COLOURS[transport],
-                linestyle=":",
-                label=f"/{transport}: {_at_least(figures)}{figures['streams']:,.0f} streams",
-            )
-        axes.axhline(LIMIT_MS, color="#c0392b", linewidth=1, linestyle="--", label=f"target: p99 {LIMIT_MS:g} ms")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_title(model, fontsize=10)
-        axes.set_xlabel("real-time streams, each with a chunk of 100 ms every 100 ms")
-        axes.set_ylabel("p99 of the latency, ms")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.legend(fontsize=8, loc="upper left")
-        plain(axes)
-    save(figure, path, dpi=150)

@@ -319,7 +319,8 @@ class Frame:
             self._go_on()
         elif len(chunks) < count and self._room:
             self._go_on_at = -1
-            self._done.set_result(None)
+            if not self._done.done():  # the caller was not cancelled in this round
+                self._done.set_result(None)
         else:
             self._go_on_at = count - len(chunks) + AT_A_TIME // 2 if len(chunks) < count else 0
 

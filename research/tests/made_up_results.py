@@ -79,10 +79,10 @@ def runs_of(group: Group, figures: Sequence[float], **changes: Any) -> list[RunR
     ]
 
 
-def made_up(model: str, mean: float, seeds: int = 3, condition: str = BASE) -> list[RunResult]:
+def made_up(model: NeuronModel, mean: float, seeds: int = 3, condition: str = BASE) -> list[RunResult]:
     """Recurrent runs of delayed match whose figure is 0.001 higher from seed to seed."""
     experiment = EXPERIMENTS["delayed-match"]()
-    runs = final_runs(experiment, Cell(model, True), ChosenSettings(5e-3, 8.0))  # type: ignore[arg-type]
+    runs = final_runs(experiment, Cell(model, True), ChosenSettings(5e-3, 8.0))
     return [
         RunResult(
             *(run.to_dict(), "accuracy", mean + 0.001 * run.seed, 0.1, mean, 0.1, 900, 4.0, 8000),

@@ -47,10 +47,8 @@ class Take:
     """A recording to make.
 
     Attributes:
-        label: of the file's name.
-        engine: that speaks.
-        voice: of the engine.
-        number: of the recording.
+        label, number: the file's name has both.
+        engine, voice: what speaks.
         attempts: what is read, and how. The first that gives a usable recording is kept.
     """
 

@@ -159,8 +159,9 @@ def test_a_result_has_the_values_that_were_trained(tmp_path: Path, model: Neuron
 
 
 def test_both_are_exported_through_the_public_door(tmp_path: Path) -> None:
-    for model, filters in (("dh-snn", 4), ("free-bank", 2)):
-        run = run_of(model, filters)  # type: ignore[arg-type]
+    models: dict[NeuronModel, int] = {"dh-snn": 4, "free-bank": 2}
+    for model, filters in models.items():
+        run = run_of(model, filters)
         task = open_task(run)
         network = build(run, task)
         out = tmp_path / model / "1"
