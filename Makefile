@@ -82,10 +82,11 @@ $(VENV)/.build: FORCE | $(BIN)/python
 	@plan="$$($(BIN)/python -m build_support --plan)"; [ "$$plan" = "$$(cat $@ 2>/dev/null)" ] || echo "$$plan" > $@
 
 # The versions of all dependencies, for every Python and platform. torch stays where a release was tried.
+# perf-analyzer has no version: what runs needs glibc 2.38, and on an older system pip takes one without a program.
 TORCH ?= 2.13.0
 lock: | $(BIN)/python
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
-	@echo 'torch==$(TORCH)' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
+	@echo 'torch==$(TORCH)' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate --no-emit-package perf-analyzer \
 		--custom-compile-command 'make lock' --constraints - pyproject.toml research/pyproject.toml --output-file requirements.lock
 
 # the build takes its own dependencies from the lock file, too

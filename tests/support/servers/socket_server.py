@@ -156,7 +156,8 @@ async def listening(
         listening = Listening(process)
         yield listening
         for writer in listening.writers:
-            writer.transport.abort()
+            if not writer.is_closing():  # Python 3.11.2 raises for a transport over TLS that is closed
+                writer.transport.abort()
     finally:
         gate.opened.set()
         process.should_exit = True
