@@ -6,6 +6,7 @@ import faulthandler
 import gc
 import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -13,7 +14,6 @@ from logging.config import dictConfig
 from pathlib import Path
 
 import uvicorn
-from rich.console import Console
 
 from service.app import Server, create_app
 from service.carried.carry_keys import VARIABLE, CarryKeys, parse_keys, read_keys
@@ -67,13 +67,12 @@ def run_process(settings: Settings) -> int:
     app = create_app(settings, catalog, keys=keys, trial_process=trial_process)
     server: Server = app.state.server
     tracer = server.counters.timings.tracer = open_tracer()
-    console = Console(stderr=True, markup=False, highlight=False)
 
     def say(line: str) -> None:
         if log_format == "json":
             log.info(line)
         else:
-            console.print(line, soft_wrap=True)
+            print(line, file=sys.stderr, flush=True)
 
     for line in _described(server, gpu, reason, keys):
         say(line)
@@ -98,6 +97,7 @@ def run_process(settings: Settings) -> int:
     # any cycles: collecting after every 700 objects (Python's default) took a tenth of a server's time.
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+    gc.enable()
     process = GracefulServer(
         config,
         server.admission,

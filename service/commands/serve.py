@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,7 @@ def serve_models(**values: Any) -> None:
         )
     most = allowed_connections(limits.max_connections)
     settings = replace(settings, limits=replace(limits, max_connections=most))
+    gc.disable()  # until the server listens: imports make many objects, and hardly any garbage
     from service.commands.process import run_process  # it imports the server, which takes a second
 
     raise typer.Exit(run_process(settings))
