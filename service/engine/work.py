@@ -26,7 +26,17 @@ from service.engine.resampler import Resampler
 from service.models.model import Arrays, Model
 from service.observe.watch import NOT_RUN, Ran
 from service.runtime.states import check_like, out_of_bounds
-from service.wire.chunk import AudioChunk, Chunk, Samples, SpikeChunk, ValuesChunk, chunk_bytes
+from service.wire.chunk import (
+    AudioChunk,
+    Chunk,
+    Samples,
+    SpikeChunk,
+    SpikeNumbers,
+    ValuesChunk,
+    chunk_bytes,
+    part_of_spikes,
+    spikes_between,
+)
 
 InputKind = Literal["audio", "spikes", "values"]
 
@@ -35,6 +45,7 @@ STEP_BYTES = 8
 UTTERANCE_BYTES = 400  # of ``Utterances`` without input and ends
 END_BYTES, PROBABILITY_BYTES = 700, 32  # of one end, and of each of its probabilities
 NO_EVENTS: Integers = np.zeros(0, np.int64)
+NO_SPIKES = SpikeChunk(0, NO_EVENTS, NO_EVENTS)
 NO_VALUES: Float32Array = np.zeros((0, 0), np.float32)
 
 
@@ -220,8 +231,8 @@ class Piece(NamedTuple):
         job: the job after the input was taken out of it; ``taken`` is stale if ``is_last``.
         steps: 0 if the input does not fill a step.
         values: [steps, samples of a step], or [steps, channels] of values; empty for spikes.
-        step: int64 [events], each spike's step from 0, ascending; empty for audio and values.
-        unit: int64 [events], each spike's channel.
+        step: [events], each spike's step from 0, ascending; empty for audio and values.
+        unit: [events], each spike's channel.
         is_last: the job is done after these steps.
         found: reason for which the utterance ends after these steps, or that it was noise.
         heard: steps before these that only the endpointer has heard.
@@ -230,8 +241,8 @@ class Piece(NamedTuple):
     job: Job
     steps: int
     values: Float32Array
-    step: Integers
-    unit: Integers
+    step: SpikeNumbers
+    unit: SpikeNumbers
     is_last: bool
     found: Found | None = None
     heard: int = 0
@@ -354,23 +365,20 @@ def count_events(job: Job, max_steps: int) -> int | None:
         return 0
     if job.taken == 0 and max_steps >= job.chunk.steps:
         return len(job.chunk.step)
-    first, last = np.searchsorted(job.chunk.step, (job.taken, job.taken + max_steps))
-    return int(last - first)
+    first, end = spikes_between(job.chunk, job.taken, job.taken + max_steps)
+    return end - first
 
 
 def _take_spikes(model: Model, job: Job, max_steps: int) -> Piece:
-    total, step, unit = 0, NO_EVENTS, NO_EVENTS
-    if isinstance(job.chunk, SpikeChunk):
-        total, step, unit = job.chunk.steps, job.chunk.step, job.chunk.unit
+    chunk = job.chunk if isinstance(job.chunk, SpikeChunk) else NO_SPIKES
     # the tail is silence after the chunk
-    total += model.manifest.decision.tail_steps if job.ends else 0
+    total = chunk.steps + (model.manifest.decision.tail_steps if job.ends else 0)
     steps = min(total - job.taken, max_steps)
-    if job.taken or steps < total:
-        first, last = np.searchsorted(step, (job.taken, job.taken + steps))
-        step, unit = step[first:last] - job.taken, unit[first:last]
     taken = job.taken + steps
+    if steps < total:
+        chunk = part_of_spikes(chunk, job.taken, taken)
     is_last = taken == total
-    return Piece(job if is_last else job._replace(taken=taken), steps, NO_VALUES, step, unit, is_last)
+    return Piece(job if is_last else job._replace(taken=taken), steps, NO_VALUES, chunk.step, chunk.unit, is_last)
 
 
 def _take_values(model: Model, job: Job, max_steps: int) -> Piece:
@@ -386,8 +394,8 @@ def _take_values(model: Model, job: Job, max_steps: int) -> Piece:
         if isinstance(chunk, ValuesChunk):
             values[: max(0, length - job.taken)] = chunk.values[job.taken :]
         elif chunk is not None:
-            first, last = np.searchsorted(chunk.step, (job.taken, taken))
-            values[chunk.step[first:last] - job.taken, chunk.unit[first:last]] = 1.0
+            part = part_of_spikes(chunk, job.taken, taken)
+            values[part.step, part.unit] = 1.0
     is_last = taken == total
     after = job if is_last else job._replace(taken=taken)
     return Piece(after, steps, values, NO_EVENTS, NO_EVENTS, is_last)
@@ -441,15 +449,11 @@ TAKE: Mapping[InputKind | None, Callable[[Model, Job, int], Piece]] = {
 
 def spike_inputs(pieces: Sequence[Piece], steps: Integers) -> Inputs:
     """Make the inputs of streams of spikes."""
-    if len(pieces) == 1:
-        network = {EVENT_ROW: pieces[0].step, EVENT_UNIT: pieces[0].unit}
-    else:
-        times = list(map(_step_of, pieces))
-        rows, longest = np.concatenate(times), int(steps.max())
-        counts = list(map(len, times))
-        rows += np.repeat(np.arange(len(pieces)) * longest, counts)
-        network = {EVENT_ROW: rows, EVENT_UNIT: np.concatenate(list(map(_unit_of, pieces)))}
-    return Inputs(network, len(network[EVENT_ROW]))
+    times, units = list(map(_step_of, pieces)), list(map(_unit_of, pieces))
+    rows = np.concatenate(times, dtype=np.int64)
+    if len(pieces) > 1:
+        rows += np.repeat(np.arange(len(pieces)) * int(steps.max()), list(map(len, times)))
+    return Inputs({EVENT_ROW: rows, EVENT_UNIT: np.concatenate(units, dtype=np.int64)}, len(rows))
 
 
 def encoded_inputs(model: Model, kind: InputKind, pieces: Sequence[Piece], steps: Integers) -> Inputs:

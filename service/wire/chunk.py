@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from hetsyn_client.events import LARGEST_INDEX, Integers, Numbers, sort_events
+from hetsyn_client.events import LARGEST_INDEX, Numbers, sort_events
 from hetsyn_client.values import Values, check_values
 from service.errors import InputError
 
 Samples = NDArray[np.float32]
+SpikeNumbers = NDArray[np.integer[Any]]
+"""Steps or channels of spikes: int64, or uint16 where packed events have them."""
 SHORT = 2**16
 
 
@@ -35,16 +38,16 @@ class SpikeChunk(NamedTuple):
 
     Attributes:
         steps: network steps of the chunk, at least 1.
-        step: int64 [spikes], the step of each spike, below ``steps``.
-        unit: int64 [spikes], the channel of each spike; the pairs (step, unit) ascend, and none occurs twice.
+        step: [spikes], the step of each spike, below ``steps``.
+        unit: [spikes], the channel of each spike; the pairs (step, unit) ascend, and none occurs twice.
         channels: number of channels, if the encoding gives it (dense).
         positions: uint32 [spikes], step << 16 | unit, if the decoder keeps them for ``digest``.
         bound: an upper bound of the channels, if it is known.
     """
 
     steps: int
-    step: Integers
-    unit: Integers
+    step: SpikeNumbers
+    unit: SpikeNumbers
     channels: int | None = None
     positions: NDArray[np.uint32] | None = None
     bound: int | None = None
@@ -86,8 +89,20 @@ def part_of_chunk(chunk: Chunk, first: int, last: int | None = None) -> Chunk:
         return AudioChunk(chunk.samples[first:last], chunk.rate_hz)
     if isinstance(chunk, ValuesChunk):
         return ValuesChunk(chunk.values[first:last])
-    begin, end = np.searchsorted(chunk.step, (first, last))
-    return SpikeChunk(last - first, chunk.step[begin:end] - first, chunk.unit[begin:end], chunk.channels)
+    return part_of_spikes(chunk, first, last)
+
+
+def part_of_spikes(chunk: SpikeChunk, first: int, last: int) -> SpikeChunk:
+    """Cut the steps ``first`` to ``last`` (excluded) out of a chunk. Its steps are int64."""
+    begin, end = spikes_between(chunk, first, last)
+    step = chunk.step[begin:end].astype(np.int64) - first
+    return SpikeChunk(last - first, step, chunk.unit[begin:end], chunk.channels)
+
+
+def spikes_between(chunk: SpikeChunk, first: int, last: int) -> tuple[int, int]:
+    """Find the spikes of the steps ``first`` to ``last`` (excluded): the first one, and the one after the last."""
+    # not ``np.searchsorted``: it would convert all 16-bit steps of the chunk
+    return bisect_left(chunk.step, first), bisect_left(chunk.step, last)
 
 
 def copied(chunk: Chunk) -> Chunk:
@@ -96,7 +111,7 @@ def copied(chunk: Chunk) -> Chunk:
         return AudioChunk(chunk.samples.copy(), chunk.rate_hz)
     if isinstance(chunk, ValuesChunk):
         return ValuesChunk(chunk.values.copy())
-    return SpikeChunk(chunk.steps, chunk.step.copy(), chunk.unit.copy(), chunk.channels, bound=chunk.bound)
+    return SpikeChunk(chunk.steps, chunk.step.copy(), chunk.unit.copy(), chunk.channels)
 
 
 def joined_chunks(first: Chunk, second: Chunk) -> Chunk:
@@ -106,7 +121,7 @@ def joined_chunks(first: Chunk, second: Chunk) -> Chunk:
     if isinstance(first, ValuesChunk) and isinstance(second, ValuesChunk):
         return ValuesChunk(np.concatenate([first.values, second.values]))
     if isinstance(first, SpikeChunk) and isinstance(second, SpikeChunk):
-        step = np.concatenate([first.step, second.step + first.steps])
+        step = np.concatenate([first.step, second.step.astype(np.int64) + first.steps])
         return SpikeChunk(first.steps + second.steps, step, np.concatenate([first.unit, second.unit]))
     raise TypeError(f"{type(first).__name__} and {type(second).__name__} are chunks of two kinds")
 
@@ -191,7 +206,7 @@ def digest(chunk: Chunk | None, end: bool) -> bytes:
             return content.digest()
         is_short = chunk.steps <= SHORT and (not len(unit) or unit.max() < SHORT)
         for begin in range(0, len(unit), SHORT):  # in pieces, to bound the memory
-            t, i = step[begin : begin + SHORT], unit[begin : begin + SHORT]
+            t, i = step[begin : begin + SHORT].astype(np.int64), unit[begin : begin + SHORT]
             # half as many bytes, as in ``positions``
             content.update((t << 16 | i).astype(np.uint32).data if is_short else (t << 32 | i).data)
     elif isinstance(chunk, ValuesChunk):

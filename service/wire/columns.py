@@ -12,14 +12,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from hetsyn_client.columns import CHUNK
-from hetsyn_client.events import HEADER, LARGEST, MAGIC, Integers
+from hetsyn_client.events import HEADER, LARGEST, MAGIC
 from service.errors import InputError
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, copied, digest, spike_chunk
+from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, SpikeNumbers, ValuesChunk, digest, spike_chunk
 from service.wire.many_frames import Chunks
 from service.wire.sound import FULL_SCALE
 
-MOST_SHARED_BYTES = 16 * 1024  # of messages, so that their chunks may share their memory: four times as many
-
+Words = NDArray[np.uint16]
 Encoding = Literal["events", "pcm_s16le", "values"]
 Decoded = Chunk | InputError | None
 
@@ -46,7 +45,7 @@ class Decoder(NamedTuple):
 def decoder_of(encoding: Encoding, rate_hz: int, channels: int) -> Decoder:
     """Choose the decoder of an encoding."""
     if encoding == "events":
-        return Decoder(4, lambda chunks: _decode_events(chunks.steps, chunks.length, _ends_of(chunks), chunks.content))
+        return Decoder(4, _decode_rows_of_events)
     if encoding == "values":
         return Decoder(4 * channels, lambda chunks: _decode_values(chunks, channels))
     return Decoder(2, lambda chunks: _decode_samples(chunks, rate_hz))
@@ -63,34 +62,45 @@ def _ends_of(chunks: Chunks) -> list[bool]:
     return ends
 
 
+def _decode_rows_of_events(chunks: Chunks) -> DecodedFrame:
+    bounds = _bounds_of(chunks.length)
+    items = bounds[-1]
+    times = np.frombuffer(chunks.content, "<u2", items)
+    units = np.frombuffer(chunks.content, "<u2", items, 2 * items)
+    rows = list(map(slice, bounds, bounds[1:]))
+    by_row = list(map(times.__getitem__, rows)), list(map(units.__getitem__, rows))
+    return _decode_events(chunks.steps, bounds, _ends_of(chunks), by_row, times, units)
+
+
 def _decode_events(
-    steps_of: NDArray[np.uint32], lengths: NDArray[np.uint32], ends: Sequence[bool], content: bytes | memoryview
+    steps_of: NDArray[np.uint32],
+    bounds: Sequence[int],
+    ends: Sequence[bool],
+    by_row: tuple[Iterable[Words], Iterable[Words]],
+    times: Words,
+    units: Words,
 ) -> DecodedFrame:
     """Decode spikes. Rows that ascend and are in range, as most clients send them, are checked all at once.
 
     Args:
         steps_of: [n], network steps of each row.
-        lengths: [n], its spikes.
+        bounds: [n + 1], its first spike; the last one is the number of spikes.
         ends: [n], whether it ends its session.
-        content: all times, and then all units.
+        by_row: times and units of each row, which its chunk keeps.
+        times, units: of all rows.
     """
-    bounds = _bounds_of(lengths)
-    items = bounds[-1]
-    rows, all_steps = list(map(slice, bounds, bounds[1:])), steps_of.tolist()
-    times = np.frombuffer(content, "<u2", items)
-    units = np.frombuffer(content, "<u2", items, 2 * items)
-    positions, bound = times.astype(np.uint32) << 16 | units, int(units.max(initial=0))
-    step, unit = times.astype(np.int64), units.astype(np.int64)
-    spikes = map(step.__getitem__, rows), map(unit.__getitem__, rows)
+    all_steps = steps_of.tolist()
+    positions: NDArray[np.uint32] = times.astype(np.uint32) << np.uint32(16) | units
+    bound = int(units.max(initial=0))
     rest = repeat(None), repeat(None), repeat(bound)
-    found = list(map(_spike_chunk, zip(all_steps, *spikes, *rest, strict=False)))
-    to_hash = memoryview(positions)
+    found = list(map(_spike_chunk, zip(all_steps, *by_row, *rest, strict=False)))
+    to_hash = positions.data
     digests = [
         _digest(b"spikes %d %d %a\n" % (steps, len(part := to_hash[row]), end) + part)
-        for steps, row, end in zip(all_steps, rows, ends, strict=True)
+        for steps, row, end in zip(all_steps, map(slice, bounds, bounds[1:]), ends, strict=True)
     ]
     decoded = cast("list[Decoded]", found)
-    are_in_order = _are_in_order(steps_of, lengths, times, positions, np.array(bounds[1:], np.int64))
+    are_in_order = _are_in_order(steps_of, times, positions, np.array(bounds, np.int64))
     for row in (~are_in_order).nonzero()[0].tolist():
         decoded[row] = chunk = _decoded_alone(*found[row][:3], is_end=ends[row])
         if not isinstance(chunk, InputError):
@@ -99,31 +109,32 @@ def _decode_events(
 
 
 _digest = xxhash.xxh3_128_digest
+_NO_WORDS: Words = np.zeros(0, np.uint16)
 _spike_chunk: Callable[[Iterable[Any]], SpikeChunk] = partial(tuple.__new__, SpikeChunk)
 
 
-def _decoded_alone(steps: int, step: Integers, unit: Integers, *, is_end: bool) -> Decoded:
+def _decoded_alone(steps: int, step: SpikeNumbers, unit: SpikeNumbers, *, is_end: bool) -> Decoded:
     """Decode spikes that may be out of order or out of range."""
     if not steps and not len(step):
         return None if is_end else _empty()
     try:
-        return spike_chunk(steps, step, unit)
+        return spike_chunk(steps, step.astype(np.int64), unit.astype(np.int64))
     except InputError as error:
         return error
 
 
 def _are_in_order(
     steps_of: NDArray[np.uint32],
-    lengths: NDArray[np.uint32],
-    times: NDArray[np.uint16],
+    times: Words,
     positions: NDArray[np.uint32],
-    ends: NDArray[np.int64],
+    bounds: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
     """Find the rows that have steps, and only ascending pairs of time and unit within their steps."""
     are_in_order = (steps_of > 0) & (steps_of <= LARGEST + 1)
     if not len(times):
         return are_in_order
-    are_in_order &= (times[ends - 1] < steps_of) | (lengths == 0)
+    ends = bounds[1:]
+    are_in_order &= (times[ends - 1] < steps_of) | (ends == bounds[:-1])
     descends = np.empty(len(times) + 1, bool)
     np.less_equal(positions[1:], positions[:-1], out=descends[1:-1])
     descends[0] = False
@@ -133,28 +144,26 @@ def _are_in_order(
 
 
 def decoded_together(messages: Sequence[bytes]) -> list[tuple[Chunk, bytes] | None]:
-    """Decode messages of packed events (``hetsyn_client.events``) together to their chunks and digests.
+    """Decode at least one message of packed events (``hetsyn_client.events``) to their chunks and digests, together.
 
     None for a message that is incomplete or does not ascend. Decoding it alone sorts it, or says what is wrong.
     """
     size = HEADER.size
-    steps_of, counts, times, units = [], [], [], []
+    steps_of, bounds, times, units = [], [0], [], []
     for message in messages:
         magic, steps, count = HEADER.unpack(message[:size].ljust(size))
         if magic != MAGIC or len(message) != size + 4 * count:
             steps = count = 0
+        # the chunk keeps its own message in memory, and no other
+        events = np.frombuffer(message, "<u2", 2 * count, size) if count else _NO_WORDS
         steps_of.append(steps)
-        counts.append(count)
-        times.append(message[size : size + 2 * count])
-        units.append(message[size + 2 * count : size + 4 * count])
-    columns = np.array(steps_of, np.uint32), np.array(counts, np.uint32)
-    content = b"".join((*times, *units))
-    chunks, digests = _decode_events(*columns, [False] * len(messages), content)
-    are_large = len(content) > MOST_SHARED_BYTES  # then one chunk that waits must not keep all others in memory
+        bounds.append(bounds[-1] + count)
+        times.append(events[:count])
+        units.append(events[count:])
+    ends, all_events = [False] * len(messages), (np.concatenate(times), np.concatenate(units))
+    chunks, digests = _decode_events(np.array(steps_of, np.uint32), bounds, ends, (times, units), *all_events)
     return [
-        (copied(chunk) if are_large else chunk, its)
-        if isinstance(chunk, SpikeChunk) and chunk.bound is not None
-        else None
+        (chunk, its) if isinstance(chunk, SpikeChunk) and chunk.bound is not None else None
         for chunk, its in zip(chunks, digests, strict=True)
     ]
 

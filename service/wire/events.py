@@ -27,5 +27,5 @@ def unpack_events(data: bytes) -> SpikeChunk:
     positions = times.astype(np.uint32) << 16 | units
     is_valid = count > 0 and 0 < steps <= LARGEST + 1 and times[-1] < steps
     if is_valid and np.count_nonzero(positions[1:] > positions[:-1]) == count - 1:
-        return SpikeChunk(steps, times.astype(np.int64), units.astype(np.int64), positions=positions)
+        return SpikeChunk(steps, times, units, positions=positions)
     return spike_chunk(steps, times.astype(np.int64), units.astype(np.int64))

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hetsyn_client.events import pack_events
 from service.errors import InputError
-from service.wire.chunk import AudioChunk, dense_chunk, digest, spike_chunk
+from service.wire.chunk import AudioChunk, SpikeChunk, dense_chunk, digest, joined_chunks, part_of_chunk, spike_chunk
+from service.wire.events import unpack_events
 
 
 def test_events_are_sorted_and_a_pair_counts_once() -> None:
@@ -81,3 +83,20 @@ def test_the_digest_covers_content_and_end() -> None:
     ]
     assert len(set(different)) == len(different)
     assert digest(audio, False) == digest(AudioChunk(np.zeros(3, np.float32), 8000), False)
+
+
+def test_packed_events_are_cut_and_joined_beyond_16_bits() -> None:
+    steps, events = 2**16, ([0, 40_000, 2**16 - 1], [2**16 - 1, 7, 0])
+    packed, wide = unpack_events(pack_events(steps, *events)), spike_chunk(steps, *events)
+    assert packed.step.nbytes == 6  # as they came
+    pairs = [(joined_chunks(packed, packed), joined_chunks(wide, wide))]
+    bounds = [(0, steps), (39_999, 40_001), (40_001, steps - 1), (steps - 1, steps), (steps, steps), (1, steps + 30)]
+    pairs += [(part_of_chunk(packed, *cut), part_of_chunk(wide, *cut)) for cut in bounds]
+    for one, other in pairs:
+        assert isinstance(one, SpikeChunk)
+        assert isinstance(other, SpikeChunk)
+        assert one.steps == other.steps
+        assert one.step.tolist() == other.step.tolist()
+        assert one.unit.tolist() == other.unit.tolist()
+        assert digest(one, False) == digest(other, False)
+    assert digest(packed._replace(positions=None), False) == digest(packed, False) == digest(wide, False)
