@@ -28,7 +28,7 @@ drains or is closed. Unread frames stay with the client.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -153,12 +153,8 @@ class LiveStream(Machine[Work]):
     def _size(self, work: Work) -> tuple[int, int]:
         return 1, len(work.content)
 
-    def _proceed(self) -> Sequence[Action]:
-        actions = super()._proceed()
-        work = self._current
-        if work is not None and work.seq == 0 and work.kind == "end" and actions:  # the session has not begun
-            return self._terminate(0, 0)
-        return actions
+    def _all_done(self) -> Sequence[Action]:
+        return self._terminate(0, 0) if self._state == "ending" else super()._all_done()
 
     def _close_stream(self, frame: dict[str, Any]) -> Sequence[Action]:
         last = frame.get("last_seq")
@@ -172,6 +168,8 @@ class LiveStream(Machine[Work]):
                 )
                 return self.refuse(Problem.of(OutOfOrder(detail, self._next_seq)))
         self._state = "ending"
+        if not self._next_seq:  # the session has not begun, so nothing ends it
+            return self._proceed()
         return self._add(Work("end", self._next_seq))
 
     def _configure(self, frame: dict[str, Any]) -> Sequence[Action]:
@@ -228,9 +226,8 @@ class LiveStream(Machine[Work]):
         return [Send(frame), Close(NORMAL, "")]
 
 
-def _with(frame: dict[str, Any], outcome: Outcome, names: Sequence[str]) -> Any:
+def _with(frame: dict[str, Any], members: Mapping[str, object], names: Sequence[str]) -> Any:
     """Add an outcome's members of these names to a frame."""
-    members = cast(dict[str, Any], outcome)
     for name in filter(members.__contains__, names):
         frame[name] = members[name]
     return frame

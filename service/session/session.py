@@ -103,13 +103,16 @@ class Session(NamedTuple):
         progress = self.known.progress
         last = progress.last
         assert last is not None
+        members: Any
         if isinstance(last.reply, bytes):
-            outcome: Outcome = from_json(last.reply)
-            return outcome
-        steps, label, probabilities = last.reply
-        name = None if label < 0 else self.model.manifest.labels[label]
-        said = classified(name, np.frombuffer(probabilities, np.float32).tolist())
-        return cast("Outcome", {"steps": steps, "total_steps": progress.total_steps, **said})
+            members = from_json(last.reply)
+        else:
+            steps, label, probabilities = last.reply
+            name = None if label < 0 else self.model.manifest.labels[label]
+            said = classified(name, np.frombuffer(probabilities, np.float32).tolist())
+            members = {"steps": steps, "total_steps": progress.total_steps, **said}
+        outcome: Outcome = members
+        return outcome
 
     def written(self, client_id: str) -> Session:
         """Return a copy with the last reply as JSON."""

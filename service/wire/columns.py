@@ -139,7 +139,8 @@ def _are_in_order(
     np.less_equal(positions[1:], positions[:-1], out=descends[1:-1])
     descends[0] = False
     descends[ends] = False  # between rows the order does not matter
-    are_in_order[ends.searchsorted(descends.nonzero()[0], side="right")] = False
+    if descends.any():
+        are_in_order[ends.searchsorted(descends.nonzero()[0], side="right")] = False
     return are_in_order
 
 

@@ -167,10 +167,9 @@ class ConnectionSessions:
         rows: list[int] = []
         others: list[tuple[int, InputError | None]] = []  # rows without a chunk to apply
         handles, actions = chunks.handle.tolist(), chunks.action.tolist()
-        columns = handles, chunks.seq.tolist(), actions
-        held_of, named, more = self._held.get, self._named, self._more
-        for row, (handle, seq, action, chunk, of_content) in enumerate(zip(*columns, *decoded, strict=True)):
-            held = held_of(handle)
+        columns = map(self._held.get, handles), chunks.seq.tolist(), actions
+        named, more = self._named, self._more
+        for row, held, seq, action, chunk, of_content in zip(range(len(actions)), *columns, *decoded, strict=True):
             if held is not None and action <= END and not (held.is_taken or isinstance(chunk, InputError)):
                 envelope = _new(Parameters, (held.id, *named, seq, False, action == END, *more))
                 requests.append(_new(InferRequest, (envelope, chunk, of_content, False, None, "", None, None)))

@@ -84,8 +84,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._task: asyncio.Task[None] | None = None
         self._key = StreamKey(many.streams.keys, ANYBODY)
         self._waking: asyncio.TimerHandle | None = None  # fires when the key may send again
-        self._writable, self._drained = asyncio.Event(), asyncio.Event()
-        self._writable.set()
+        self._is_writable, self._drained = True, asyncio.Event()
         self._held_bytes = 0  # bytes of a large message, until it is applied
         self._heard_s = self._pinged_s = self._loop.time()
         self._partial_s = self._taken_s = inf  # times since which a message is incomplete, and messages are read
@@ -123,7 +122,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._unread.end_soon()
         if self._live is not None:
             self._act(self._live.drain())
-            self._read_on()
+            self._read_on(self._reader.has_frame())
 
     async def drained(self) -> None:
         await self._drained.wait()
@@ -157,16 +156,16 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._pump()
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self._is_writable = False
         self._unread.begin(self.client)
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self._is_writable = True
         self._unread.stop()
         work, self._next_work = self._next_work, None
         if work is not None:
             self._begin_work(work)
-        self._read_on()
+        self._read_on(self._reader.has_frame())
 
     def _leave(self) -> None:
         """Stop working for the client."""
@@ -199,7 +198,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self.transport.write(handshakes.acceptance(self._handshake, self._headers))
         self._act([*live.begin(), *(live.drain() if self._drains else ())])
         self._ticking = self._loop.call_later(self._tick_s, self._tick)
-        self._read_on()
+        self._read_on(self._reader.has_frame())
 
     def _answer(self, problem: Problem) -> None:
         """Refuse the handshake."""
@@ -229,11 +228,11 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._counters.stream_frames[self._transport_name] += reader.frames - frames
         if not (has_frame or self._is_over):
             self._count_partial(is_complete)
-        self._read_on()
+        self._read_on(has_frame)
 
     def _takes(self) -> bool:
         """Return whether the next message may be read."""
-        if self._live is None or not (self._live.reads and self._writable.is_set()):
+        if self._live is None or not (self._live.reads and self._is_writable):
             return False
         return self._many.streams.keys is None or self._may_send()
 
@@ -300,12 +299,16 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
                 self._counters.chunks_refused[action.frame["problem"]] += 1
         self._act(actions)
 
-    def _read_on(self) -> None:
-        """Resume or pause reading from the socket; continue in the next round if more has come than one round takes."""
+    def _read_on(self, has_more: bool) -> None:
+        """Resume or pause reading from the socket; continue in the next round if more has come than one round takes.
+
+        Args:
+            has_more: a frame has come that was not read.
+        """
         transport = self.transport
         if transport.is_closing() or self._is_over:
             return
-        is_wanted, has_more = self._takes(), self._reader.has_frame()
+        is_wanted = self._takes()
         was_idle, self.is_idle = self.is_idle, is_wanted and not has_more
         if was_idle and self.is_idle:
             return
@@ -344,11 +347,15 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         if is_end:
             self._end_stream()
         if work is not None and self._task is None:
-            if self._writable.is_set():
-                self._begin_work(work)
-            else:
-                self._next_work = work
+            self._go_on(work)
         return work
+
+    def _go_on(self, work: W) -> None:
+        """Begin a work now, or when the client reads."""
+        if self._is_writable:
+            self._begin_work(work)
+        else:
+            self._next_work = work
 
     def _begin_work(self, work: W) -> None:
         """Begin a work while none is under way."""
@@ -369,11 +376,9 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         """Do a work, and begin the next one."""
         assert self._live is not None
         following = self._after(await self._outcome(work, self._live))
-        if following is not None and not self._writable.is_set():
-            await self._writable.wait()
         self._task = None
         if following is not None:
-            self._begin_work(following)
+            self._go_on(following)
         if not self.is_idle:
             self._pump()
 

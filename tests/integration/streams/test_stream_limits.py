@@ -246,7 +246,7 @@ async def test_a_client_that_says_goodbye_and_does_not_read_is_ended(
             count += 8
             writer.write(sent(PING, bytes(125)) * 8)
             await server.until(lambda count=count: connection._reader.controls == count)  # type: ignore
-        assert connection._writable.is_set()  # type: ignore[union-attr]
+        assert connection._is_writable  # type: ignore[union-attr]
         writer.write(sent(CLOSE, b"\x03\xe8"))
         async with asyncio.timeout(60):
             await server.until(lambda: server.open == 0)
