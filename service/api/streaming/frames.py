@@ -167,6 +167,8 @@ class FrameReader:
         if isinstance(error, PayloadTooBig):
             detail = f"the frame is longer than {self._max_bytes} bytes: cut the input into several chunks"
             return Problem.of(TooLarge(detail))._replace(close_code=TOO_BIG)
+        if isinstance(error, UnicodeDecodeError):
+            return Problem.of(BadFrame("the reason of the close frame is not UTF-8", INVALID_TEXT))
         detail = f"these bytes are no frame of RFC 6455 ({error}): send masked frames without extensions"
         return Problem.of(BadFrame(detail, PROTOCOL_ERROR))
 

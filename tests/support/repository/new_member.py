@@ -47,8 +47,10 @@ def found(name: str, url: str, grpc: str) -> dict[str, bool]:
         with LiveStreams(url, sample_rate_hz=RATE_HZ) as streams:
             handles = streams.open(["c"])
             for key in ("/streams", "/streams, plain"):
-                seen[key] = all(name in one.more[0] for one in [*streams.send(handles, [SOUND]), *streams.wait()])
-            seen["/streams, end"] = all(name in one.more[0] for one in [*streams.end(handles), *streams.wait()])
+                sent = [*streams.send(handles, [SOUND]), *streams.wait()]
+                seen[key] = all(name in one.more.get(0, {}) for one in sent)
+            ended = [*streams.end(handles), *streams.wait()]
+            seen["/streams, end"] = all(name in one.more.get(0, {}) for one in ended)
         seen["Open Inference"] = _has_output(name, http.get("/v2/models/digits").json())
         body = {"name": "audio", "datatype": "INT16", "shape": [len(SOUND)], "data": SOUND.tolist()}
         seen["Open Inference, reply"] = _has_output(

@@ -60,6 +60,7 @@ def test_incomplete_messages_are_counted() -> None:
         (sent(TEXT, b"x" * (MOST_TEXT_BYTES + 1)), 413, 1009),
         (sent(BINARY, b"", fin=False) + MOST_FRAGMENTS * sent(CONT, b"", fin=False), 413, 1009),
         (sent(TEXT, b"\xff"), 400, 1007),
+        (sent(CLOSE, b"\x03\xe8\xff"), 400, 1007),
         (text_frame(b"{}"), 400, 1002),  # not masked
         (b"\xc2" + sent(BINARY, b"a")[1:], 400, 1002),  # compressed
         (b"\x83" + sent(BINARY, b"a")[1:], 400, 1002),  # no such opcode
