@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from service.admission.uploads import FREE_BYTES
 from service.api.streaming.handshakes import query_of
 from service.api.streaming.many_streams import ConnectionSessions
 from service.api.streaming.web_socket import WebSocket
+from service.errors import Overloaded
 from service.live.many import Action, ManyStreams, RowsWork
 from service.live.many_query import parse_many_query
 from service.wire.many_frames import Sessions
@@ -24,6 +26,17 @@ class ManyConnection(WebSocket[RowsWork]):
         self._sessions = ConnectionSessions(self._many, self, asked, self.client)
         self._machine = ManyStreams(self._sessions.offer, self._sessions.item_bytes)
         return self._machine
+
+    def _takes(self) -> bool:
+        """Count the bytes of the frames that wait. If there is no room, no more is read until they are done."""
+        if not super()._takes():
+            return False
+        if self._machine is not None and (waiting := self._machine.held_bytes) > FREE_BYTES:
+            try:
+                self._hold(waiting)
+            except Overloaded:
+                return False
+        return True
 
     def _receive(self, content: bytes) -> Sequence[Action]:
         assert self._machine is not None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from hetsyn_client.columns import APPLIED, CHUNKS, HEAD, LEAVE, SESSIONS
 from hetsyn_client.events import pack_events
+from service.admission.uploads import FREE_BYTES
 from service.api.streaming.many_streams import ConnectionSessions
 from service.live.many_query import parse_many_query
 from service.wire.many_frames import Sessions
@@ -16,8 +19,8 @@ from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.live import BINARY, TEXT, by_length, handshake, opened, said, sent
 from tests.support.clients.live import EVENTS as EVENTS_OF_ONE
-from tests.support.clients.many import EVENTS, LINE, Left, hub, silence
-from tests.support.servers.socket_server import listening, response
+from tests.support.clients.many import EVENTS, LINE, Left, hub, silence, spikes_frame
+from tests.support.servers.socket_server import SOON_S, listening, response
 
 GOOD = silence([0, 1], 1)
 
@@ -106,6 +109,30 @@ async def test_a_full_server_refuses_chunks_and_lets_sessions_go(models: Path, g
         await many.send(said("CloseStream"))
         assert await many.answer() == {"type": "Termination", "chunks": 0}
         assert await many.closed() == 1000
+
+
+async def test_frames_that_wait_on_all_connections_together_have_the_bytes_that_a_server_holds(
+    models: Path, gate: Gate
+) -> None:
+    """Beyond them, the server reads on when a connection's own frames are done: none is refused."""
+    spikes, most, frames = (np.repeat(np.arange(1_000), 3), np.tile(np.arange(3), 1_000)), 300_000, 40
+    async with listening(models, gate, max_held_bytes=most, max_body_bytes=60_000, client_share=1.0) as server:
+        connected = [(await hub(server))[0] for _ in range(4)]
+        for index, many in enumerate(connected):
+            await many.opens(f"session-{index}")
+        gate.opened.clear()
+        packed = [sent(BINARY, spikes_frame([0], seq, [(1_000, *spikes)])) for seq in range(frames)]
+        sending = [asyncio.create_task(many.send(*packed)) for many in connected]
+        ends: list[Any] = list(server.process.server_state.connections)
+        await server.until(lambda: all(end._live.held_bytes > FREE_BYTES for end in ends))
+        await asyncio.sleep(SOON_S)
+        assert sum(end._live.held_bytes for end in ends) <= most + len(ends) * (FREE_BYTES + len(packed[0]))
+        assert server.parts.admission.budget.bytes.total <= most
+        gate.opened.set()
+        for many in connected:
+            assert [(await many.results()).status.tolist() for _ in packed] == [[APPLIED]] * frames
+        await asyncio.gather(*sending)
+        assert server.parts.admission.budget.bytes.total == 0
 
 
 async def test_a_client_that_goes_while_sessions_are_opened_keeps_no_places(models: Path, gate: Gate) -> None:
