@@ -42,7 +42,7 @@ from service.live.text_frames import Ack, Begin, Result, Termination
 from service.problem import Problem
 from service.wire.explain import explain_invalid
 
-DIGITS = 9  # of times in seconds: without those that a product of floats adds
+NANOSECONDS = 1e9  # of a second: times have nine digits, without those that a product of floats adds
 MAX_INFLIGHT = 16
 MAX_BYTES = 64 * 1024
 MOST_TEXT_BYTES = 4 * 1024
@@ -91,7 +91,7 @@ class LiveStream(Machine[Work]):
             "version": opening.version,
             "labels": list(opening.labels),
             "next_seq": opening.next_seq,
-            "step_ms": round(1000 * opening.step_s, DIGITS),
+            "step_ms": _seconds(1000, opening.step_s),
             "max_inflight": self._max_inflight,
             "resumed": opening.resumed,
             "expires_at": opening.expires_at,
@@ -192,8 +192,8 @@ class LiveStream(Machine[Work]):
             "utterance": outcome.get("utterance", 0),
             "is_final": False,
             "speech_final": False,
-            "start": round((total_steps - steps) * step_s, DIGITS),
-            "duration": round(steps * step_s, DIGITS),
+            "start": _seconds(total_steps - steps, step_s),
+            "duration": _seconds(steps, step_s),
             "total_steps": total_steps,
         }
         result: Result = _with(frame, outcome, SHARED)
@@ -208,14 +208,14 @@ class LiveStream(Machine[Work]):
             "type": "UtteranceEnd",
             "utterance": 0,
             "start": 0.0,
-            "end": round(outcome["total_steps"] * self._opening.step_s, DIGITS),
+            "end": _seconds(outcome["total_steps"], self._opening.step_s),
             "trigger": "end",
         }
         end: UtteranceEnd = _with(frame, outcome, SHARED)
         return end
 
     def _terminate(self, chunks: int, utterances: int) -> Sequence[Action]:
-        audio_s = round(self._total_steps * self._opening.step_s, DIGITS) if chunks else 0.0
+        audio_s = _seconds(self._total_steps, self._opening.step_s) if chunks else 0.0
         frame: Termination = {
             "type": "Termination",
             "chunks": chunks,
@@ -224,6 +224,11 @@ class LiveStream(Machine[Work]):
         }
         self.leave()
         return [Send(frame), Close(NORMAL, "")]
+
+
+def _seconds(steps: int, step_s: float) -> float:
+    """Return the duration of steps; a fifth of the time of ``round(seconds, 9)``."""
+    return round(steps * step_s * NANOSECONDS) / NANOSECONDS
 
 
 def _with(frame: dict[str, Any], members: Mapping[str, object], names: Sequence[str]) -> Any:
