@@ -53,6 +53,7 @@ class Parts(Protocol):
     advance: Advance
     batcher: Batcher
     counters: Counters
+    committed: list[Applying]
 
 
 class Applying(Item):
@@ -86,7 +87,8 @@ class Applying(Item):
     _attempt = _failures = 0
     _late: asyncio.TimerHandle | None = None
     _loading: asyncio.Task[None] | None = None
-    _is_committing = _is_gone = _is_over_limit = False
+    _commit_of: tuple[Session, float, asyncio.Future[Snapshot | None]] | None = None  # session, begun_s, and the commit
+    _is_gone = _is_over_limit = False
     _spikes: Spikes | None = None
 
     def __init__(self, parts: Parts, permit: Permit, told: Told) -> None:
@@ -127,7 +129,7 @@ class Applying(Item):
         if self.is_over:
             return True
         self.told = _nobody
-        if self._is_committing:
+        if self._commit_of is not None:
             self._is_gone = True
             return False
         self.is_over = True
@@ -242,7 +244,7 @@ class Applying(Item):
         else:
             self._finish(contended(entry.id))
 
-    def _commit(self, session: Session) -> None:
+    def _commit(self, session: Session, begun_s: float) -> None:
         """Commit the session to the store.
 
         Raises:
@@ -256,24 +258,15 @@ class Applying(Item):
             self._is_over_limit = True
             self._again(self._entered)
             return
-        self._is_committing = True
-        commit.add_done_callback(partial(self._committed, session, time.perf_counter()))
+        self._commit_of = session, begun_s, commit
+        commit.add_done_callback(self._committed)
 
-    def _committed(self, session: Session, begun_s: float, commit: asyncio.Future[Snapshot | None]) -> None:
-        entry = self._entered
-        self._is_committing = False
-        self.store_s += time.perf_counter() - begun_s
-        if commit.cancelled():  # the event loop ends
-            self._finish(shutting_down())
-        elif isinstance(error := commit.exception(), Exception):
-            self._finish(error)
-        elif (snapshot := commit.result()) is not None:
-            self._parts.sessions.committed(entry, snapshot)
-            _answer(self._parts, [self], [session])
-        elif self._is_gone:
-            self._finish(NotApplied())
-        else:
-            self._again(entry)
+    def _committed(self, _: asyncio.Future[Snapshot | None]) -> None:
+        """Wait for the commits that end in the same turn of the event loop: their chunks are answered together."""
+        committed = self._parts.committed
+        if not committed:
+            asyncio.get_running_loop().call_soon(_go_on, self._parts)
+        committed.append(self)
 
     def _finish(self, result: Answer | Exception, *, is_own: bool = True) -> None:
         """Leave the session, and answer. ``is_own``: this chunk itself met the store's failure."""
@@ -385,22 +378,44 @@ def _keep(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
         for chunk, outcome in zip(chunks, outcomes, strict=True):
             _keep([chunk], [outcome])
         return
-    stores = sessions.store is not None
-    failed: set[Applying] = set()
+    stores, begun_s = sessions.store is not None, time.perf_counter()
+    stored: list[tuple[Applying, Session]] = []
     for chunk, entry, session in zip(chunks, map(_entry_of, chunks), after, strict=True):
         try:
             if stores:
-                chunk._commit(session)
+                chunk._commit(session, begun_s)
             else:
                 sessions.put(entry, session)
+                stored.append((chunk, session))
         except Exception as error:
-            failed.add(chunk)
             chunk._finish(error)
-    if failed:
-        after = [session for chunk, session in zip(chunks, after, strict=True) if chunk not in failed]
-        chunks = [chunk for chunk in chunks if chunk not in failed]
-    if chunks and not stores:
-        _answer(parts, chunks, after)
+    if stored:
+        _answer(parts, *zip(*stored, strict=True))
+
+
+def _go_on(parts: Parts) -> None:
+    """Answer the chunks whose commits have ended, those of a model together. A chunk that fails gets its own error."""
+    ended_s = time.perf_counter()
+    stored: list[tuple[Applying, Session]] = []
+    committed, parts.committed = parts.committed, []
+    for chunk in committed:
+        assert chunk._commit_of is not None
+        session, begun_s, commit = chunk._commit_of
+        chunk._commit_of = None
+        chunk.store_s += ended_s - begun_s
+        if commit.cancelled():  # the event loop ends
+            chunk._finish(shutting_down())
+        elif isinstance(error := commit.exception(), Exception):
+            chunk._finish(error)
+        elif (snapshot := commit.result()) is not None:
+            parts.sessions.committed(chunk._entered, snapshot)
+            stored.append((chunk, session))
+        elif chunk._is_gone:
+            chunk._finish(NotApplied())
+        else:
+            chunk._again(chunk._entered)
+    for _, together in groupby(stored, lambda one: one[1].model):
+        _answer(parts, *zip(*together, strict=True))
 
 
 def _answer(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) -> None:

@@ -533,7 +533,7 @@ class RedisStore:
             return []
         keys = [self._prefix + session for session in sessions]
         try:
-            answers, _ = await self._node.in_time(lambda: self._load(keys))
+            answers, _ = await self._node.in_time(lambda: self._sent(load_values, keys))
         except StoreError as error:
             return [error for _ in sessions]
         return [stored(session, answer) for session, answer in zip(sessions, answers, strict=True)]
@@ -543,7 +543,7 @@ class RedisStore:
             return []
         keys = [self._prefix + change.session for change in changes]
         try:
-            answers, repeated = await self._node.in_time(lambda: self._commit(changes, keys))
+            answers, repeated = await self._node.in_time(lambda: self._sent(change_declared, changes, keys))
         except StoreError as error:
             return [error for _ in changes]
         results = [result(change, answer, repeated=repeated) for change, answer in zip(changes, answers, strict=True)]
@@ -568,18 +568,11 @@ class RedisStore:
     async def close(self) -> None:
         await self._node.close()
 
-    async def _load(self, keys: Sequence[str]) -> list[Any]:
-        answers = await load_values(self._node, keys)
-        if isinstance(answers[0], NoScriptError):
-            await self._node.load_scripts()
-            answers = await load_values(self._node, keys)
-        return answers
-
-    async def _commit(self, changes: Sequence[Change], keys: Sequence[str]) -> list[Any]:
-        answers = await change_declared(self._node, changes, keys)
+    async def _sent(self, send: Callable[..., Awaitable[list[Any]]], *content: Any) -> list[Any]:
+        answers = await send(self._node, *content)
         if isinstance(answers[0], NoScriptError):  # a restarted server has lost the script, and has run nothing
             await self._node.load_scripts()
-            answers = await change_declared(self._node, changes, keys)
+            answers = await send(self._node, *content)
         return answers
 
     async def _check_and_probe(self) -> list[Any]:
