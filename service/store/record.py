@@ -2,19 +2,20 @@
 
     offset  size  little endian
     0       4     magic "HSST"
-    4       2     format version: 3
+    4       2     format version: 4
     6       1     status: 0 open, 1 ended
-    7       1     flags: 2 audio, 4 spikes, 8 resampler, 16 values
+    7       1     flags: 2 audio, 4 spikes, 8 resampler, 16 values, 32 plain reply
     8       32    model hash: SHA-256 of the manifest's content
     40      8+8   created, last used: float64, seconds since 1970
     56      8+8   expected seq, total steps: uint64
     72      4+4   resampler: rate and target rate, Hz
     80      8+8   resampler: samples received and emitted
     96      4*10  bytes of each section
-    136           sections: session id; model and version, a line each; digest of the last chunk; its reply, JSON;
-                  state of the network: float32, then its steps, int64; state of the encoder; samples that wait in
-                  the resampler, float32; samples that wait for a whole step, float32; utterances; recent input
-                  (``utterance_sections`` has the last two). A state is tensor after tensor, as in the manifest
+    136           sections: session id; model and version, a line each; digest of the last chunk; its reply, JSON, or,
+                  if plain, steps and label, int64, and probabilities, float32; state of the network: float32, then
+                  its steps, int64; state of the encoder; samples that wait in the resampler, float32; samples that
+                  wait for a whole step, float32; utterances; recent input (``utterance_sections`` has the last two).
+                  A state is tensor after tensor, as in the manifest
     end-32  32    SHA-256 of everything before it
 
 No other module knows the layout of a record. A record comes from a store, or from a client under our seal. Its checksum
@@ -41,24 +42,25 @@ from service.keys.ids import client_id
 from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
 from service.session.protocol import Answered, Known, Progress
-from service.session.session import Kept, Session
+from service.session.session import Kept, PlainReply, Session
 from service.store.utterance_sections import pack_utterances, read_utterances
 from service.wire.chunk import Samples
 
 MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 CHECKSUM_BYTES = 32
 UNPACK_IN_LOOP_BYTES = 64 * 1024  # longer records should be read and unpacked on a thread
 
 OPEN, ENDED = 0, 1
-AUDIO, SPIKES, RESAMPLER, VALUES = 2, 4, 8, 16
+AUDIO, SPIKES, RESAMPLER, VALUES, PLAIN = 2, 4, 8, 16, 32
 _FLAG_OF_KIND: Mapping[InputKind | None, int] = {"audio": AUDIO, "spikes": SPIKES, "values": VALUES}
 _KIND_OF_FLAG: Mapping[int, InputKind] = {AUDIO: "audio", SPIKES: "spikes", VALUES: "values"}
 
 _HEAD = struct.Struct("<4sHBB32sddQQIIQQ10I")
 _START = struct.Struct("<4sH")
 _STEPS = struct.Struct("<q")
+_PLAIN = struct.Struct("<2q")
 _DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
 
 
@@ -124,7 +126,10 @@ class Packing:
                 rate_hz, target_hz = resampler.rate_hz, resampler.target_hz
                 received, emitted = resampler.received, resampler.emitted
                 waiting = _little(resampler.with_silence(), "<f4")
-        progress, reply = known.progress, session.last_reply(client_id(session_id))
+        progress, reply = known.progress, last.reply
+        if isinstance(reply, PlainReply):
+            flags |= PLAIN
+            reply = _PLAIN.pack(reply.steps, reply.label) + reply.probabilities
         sections = (
             session_id.encode(), layout.names, last.digest, reply, network, encoder, waiting, pending,
             *pack_utterances(None if stream is None else stream.utterances),
@@ -189,6 +194,9 @@ def _session(record: Record, model: Model, layout: _Layout) -> Session:
     created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[5:13]
     digest, reply, network, encoder, waiting, pending = record.sections[2:8]
     kept: Kept = bytes(reply)
+    if flags & PLAIN:
+        plain_steps, label = np.frombuffer(reply, "<i8", 2).tolist()
+        kept = PlainReply(plain_steps, label, bytes(reply[_PLAIN.size :]))
     progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), kept))
     known = Known(progress, created_s, used_s)
     if status == ENDED:

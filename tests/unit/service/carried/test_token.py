@@ -196,7 +196,7 @@ async def test_the_model_is_the_one_that_it_began_on(models: Path, tmp_path: Pat
 
 async def test_a_token_of_another_packing_is_reported(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
     token = has(await carrier.send(None, "a"))
-    monkeypatch.setattr(packing, "FORMAT_VERSION", 4)
+    monkeypatch.setattr(packing, "FORMAT_VERSION", 5)
     await carrier.refused(StateFormat, "an older format", token)
 
 

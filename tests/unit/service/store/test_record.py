@@ -25,7 +25,7 @@ from service.errors import (
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
-from service.session.session import Kept, Session
+from service.session.session import Kept, PlainReply, Session
 from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
 from service.wire.chunk import AudioChunk
 from tests.support.artifacts.artifact import Takes, write_artifact
@@ -124,6 +124,21 @@ def test_any_state_comes_back(
     assert_same(packing.unpack(read(packing.pack(session_id, session), session_id), model), session)
 
 
+def test_a_plain_reply_comes_back_as_numbers(model: Model) -> None:
+    session = made_session(model)
+    answered = session.known.progress.last
+    assert answered is not None
+    plain = answered._replace(reply=PlainReply(123, 1, np.array([0.25, 0.5, 0.125], "<f4").tobytes()))
+    progress = session.known.progress._replace(last=plain)
+    session = session._replace(known=session.known._replace(progress=progress))
+    record = Packing().pack("abc", session)
+    back = Packing().unpack(read(record), model)
+    assert_same(back, session)
+    assert back.last_reply("abc") == session.last_reply("abc")
+    with pytest.raises(StateMismatch, match="does not fit its model"):
+        Packing().unpack(read(rewritten(record, parts={Section.reply: bytes(15)})), model)
+
+
 def test_any_flipped_byte_is_refused(model: Model) -> None:
     record = Packing().pack("abc", made_session(model))
     for index in range(len(record)):
@@ -145,7 +160,7 @@ def test_any_cut_is_refused(model: Model) -> None:
 @given(content=st.binary(max_size=400), begins=st.booleans())
 def test_any_bytes_are_refused(content: bytes, begins: bool) -> None:
     with pytest.raises(StateError):
-        read((b"HSST\x03\x00" if begins else b"") + content)
+        read((b"HSST\x04\x00" if begins else b"") + content)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
@@ -176,10 +191,10 @@ def test_foreign_bytes_are_reported() -> None:
             read(content)
 
 
-@pytest.mark.parametrize(("version", "age"), [(2, "an older"), (4, "a newer"), (65_535, "a newer")])
+@pytest.mark.parametrize(("version", "age"), [(3, "an older"), (5, "a newer"), (65_535, "a newer")])
 def test_another_format_is_reported(model: Model, version: int, age: str) -> None:
     record = Packing().pack("abc", made_session(model))
-    with pytest.raises(StateFormat, match=f"{age} format, {version}, but this server reads 3"):
+    with pytest.raises(StateFormat, match=f"{age} format, {version}, but this server reads 4"):
         read(changed(record, 4, "<H", version))
 
 
