@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import struct
 
 import httpx
@@ -11,6 +10,7 @@ import pytest
 
 from service.carried.carry_keys import CarryKeys
 from service.store.base import Stored
+from service.store.record import CHECKSUM_BYTES, checksum
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.http_calls import is_problem, metric, ok
 from tests.support.clients.json_input import events
@@ -23,8 +23,8 @@ OLDER = struct.pack("<H", 0)
 
 def as_older(record: bytes) -> bytes:
     """A session record as an older server had written it: intact, and of format 0."""
-    content = record[:4] + OLDER + record[6:-32]
-    return content + hashlib.sha256(content).digest()
+    content = record[:4] + OLDER + record[6:-CHECKSUM_BYTES]
+    return content + checksum(content)
 
 
 def is_old(response: httpx.Response, status: int, slug: str) -> None:

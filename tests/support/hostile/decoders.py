@@ -7,7 +7,6 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.session.protocol import Lifetimes
 from service.session.session import Session
-from service.store.record import CHECKSUM_BYTES, Packing, read
+from service.store.record import CHECKSUM_BYTES, Packing, checksum, read
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk
 from service.wire.content_types import parse_content_type
 from service.wire.decode import decode_json, decode_query, decode_raw
@@ -129,7 +128,7 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
     def reseal(content: bytes) -> bytes:
         """A record with the checksum of its content, so that its meaning is what is wrong."""
         body = content[:-CHECKSUM_BYTES]
-        return body + sha256(body).digest()
+        return body + checksum(body)
 
     def unpack(content: bytes) -> Session:
         record = read(content)

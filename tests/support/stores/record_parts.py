@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
+
+from service.store.record import checksum
 
 HEAD = struct.Struct("<4sHBB32sddQQIIQQ10I")
 FIXED, SECTIONS = 13, 10
@@ -51,4 +52,4 @@ def rewritten(
         content[section] = value
     fields[FIXED:] = [len(part) for part in content]
     body = HEAD.pack(*fields) + b"".join(content)
-    return body + hashlib.sha256(body).digest()
+    return body + checksum(body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +25,7 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Kept, PlainReply, Session
-from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
+from service.store.record import CHECKSUM_BYTES, Packing, checksum, model_hash, read, renamed
 from service.wire.chunk import AudioChunk
 from tests.support.artifacts.artifact import Takes, write_artifact
 from tests.support.artifacts.fake_graph import OUTPUTS, SKIP, load_fake
@@ -176,7 +175,7 @@ def test_an_intact_record_of_any_content_is_refused_or_read(model: Model, data: 
 
 
 def seal(body: bytes) -> bytes:
-    return body + hashlib.sha256(body).digest()
+    return body + checksum(body)
 
 
 def changed(record: bytes, offset: int, layout: str, *values: Any) -> bytes:
