@@ -48,6 +48,7 @@ BENCHMARK: Final = {
     "commands-gru": "GRU",
     "commands-cnn": "CNN, not causal",
 }
+COLOURS: Final = ("#c0392b", "#e08214", "#7b3294", "#34495e", "#1b7837", "#8a8a8a")  # of the benchmark's networks
 FIGURES: Final = ("closed", "right and named", "refused", "others named")
 HEADS: Final = ("best of ten", "named and right", "refused", "others named")
 
@@ -268,18 +269,16 @@ def draw_benchmark(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
     for axes, name, label in zip(
         panels, ("state_bytes", "nanojoules"), ("state of a session (bytes)", "energy of a step (nJ)"), strict=True
     ):
-        for group, text in BENCHMARK.items():
-            runs = groups.get(group, [])
-            if not runs:
-                continue
-            at = [run["cost"][name] for run in runs]
-            right = [100 * _of(run, "closed") for run in runs]
-            colour = "#c0392b" if group == "commands-hetsyn" else "#34495e"
-            axes.plot(at, right, "o", color=colour, alpha=0.5, markersize=5, markeredgewidth=0)
-            axes.annotate(text, (fmean(at), max(right)), (0, 6), textcoords="offset points", ha="center", color=colour)
+        for (group, text), colour in zip(BENCHMARK.items(), COLOURS, strict=True):
+            at = [run["cost"][name] for run in groups.get(group, [])]
+            right = [100 * _of(run, "closed") for run in groups.get(group, [])]
+            axes.plot(at, right, "o", color=colour, alpha=0.7, markersize=6, markeredgewidth=0, label=text)
         axes.set_xscale("log")
-        axes.margins(x=0.25, y=0.2)
+        axes.margins(x=0.1, y=0.1)
         axes.set_xlabel(label)
     panels[0].set_ylabel("commands of strangers, right (%)")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(BENCHMARK), frameon=False
+    )
     plain(*panels)
     save(figure, path)
