@@ -53,7 +53,6 @@ class Parts(Protocol):
     advance: Advance
     batcher: Batcher
     counters: Counters
-    committed: list[Applying]
 
 
 class Applying(Item):
@@ -87,7 +86,7 @@ class Applying(Item):
     _attempt = _failures = 0
     _late: asyncio.TimerHandle | None = None
     _loading: asyncio.Task[None] | None = None
-    _commit_of: tuple[Session, float, asyncio.Future[Snapshot | None]] | None = None  # session, begun_s, and the commit
+    _commit_of: tuple[Session, float] | None = None  # the session of a commit that has begun, and when
     _is_gone = _is_over_limit = False
     _spikes: Spikes | None = None
 
@@ -251,22 +250,14 @@ class Applying(Item):
             KeyLimitReached: its key has reached its limit of sessions, also by the store's records.
         """
         try:
-            commit = self._parts.sessions.begin_commit(self._entered, self.snapshot, session)
+            self._parts.sessions.begin_commit(self._entered, self.snapshot, session, self, _go_on)
         except KeyLimitReached:
             if self._is_over_limit:
                 raise
             self._is_over_limit = True
             self._again(self._entered)
             return
-        self._commit_of = session, begun_s, commit
-        commit.add_done_callback(self._committed)
-
-    def _committed(self, _: asyncio.Future[Snapshot | None]) -> None:
-        """Wait for the commits that end in the same turn of the event loop: their chunks are answered together."""
-        committed = self._parts.committed
-        if not committed:
-            asyncio.get_running_loop().call_soon(_go_on, self._parts)
-        committed.append(self)
+        self._commit_of = session, begun_s
 
     def _finish(self, result: Answer | Exception, *, is_own: bool = True) -> None:
         """Leave the session, and answer. ``is_own``: this chunk itself met the store's failure."""
@@ -393,23 +384,20 @@ def _keep(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
         _answer(parts, *zip(*stored, strict=True))
 
 
-def _go_on(parts: Parts) -> None:
+def _go_on(chunks: Sequence[Applying], results: Sequence[Snapshot | BaseException | None]) -> None:
     """Answer the chunks whose commits have ended, those of a model together. A chunk that fails gets its own error."""
-    ended_s = time.perf_counter()
+    parts, ended_s = chunks[0]._parts, time.perf_counter()
     stored: list[tuple[Applying, Session]] = []
-    committed, parts.committed = parts.committed, []
-    for chunk in committed:
+    for chunk, result in zip(chunks, results, strict=True):
         assert chunk._commit_of is not None
-        session, begun_s, commit = chunk._commit_of
+        session, begun_s = chunk._commit_of
         chunk._commit_of = None
         chunk.store_s += ended_s - begun_s
-        if commit.cancelled():  # the event loop ends
-            chunk._finish(shutting_down())
-        elif isinstance(error := commit.exception(), Exception):
-            chunk._finish(error)
-        elif (snapshot := commit.result()) is not None:
-            parts.sessions.committed(chunk._entered, snapshot)
+        if isinstance(result, Snapshot):
+            parts.sessions.committed(chunk._entered, result)
             stored.append((chunk, session))
+        elif result is not None:
+            chunk._finish(result if isinstance(result, Exception) else shutting_down())  # else the event loop ends
         elif chunk._is_gone:
             chunk._finish(NotApplied())
         else:

@@ -19,7 +19,6 @@ from service.batching.batcher import Batcher
 from service.errors import NotFound, StoreError
 from service.keys.ids import client_id
 from service.observe.counters import Counters
-from service.registry.applying import Applying
 from service.registry.commits import MAX_ATTEMPTS, contended, finished
 from service.registry.table import SessionTable
 from service.session.advance import Advance
@@ -31,18 +30,13 @@ log = logging.getLogger("hetsyn.sessions")
 
 
 class SessionRegistry:
-    """Has the parts that apply chunks to sessions, and describes and deletes sessions. Used from one event loop.
-
-    Attributes:
-        committed: chunks whose commits have ended in this turn of the event loop.
-    """
+    """Has the parts that apply chunks to sessions, and describes and deletes sessions. Used from one event loop."""
 
     def __init__(self, sessions: SessionTable, advance: Advance, batcher: Batcher, counters: Counters) -> None:
         self.sessions = sessions
         self.advance = advance
         self.batcher = batcher
         self.counters = counters
-        self.committed: list[Applying] = []
 
     async def delete(self, session_id: str, due_s: float = inf, client: str = "") -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.

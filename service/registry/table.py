@@ -24,6 +24,7 @@ from service.session.protocol import Lifetimes, check_delete, unknown
 from service.session.session import PlainReply, Session
 from service.session.snapshot import ABSENT, Snapshot
 from service.settings import Limits
+from service.store.group_commit import Told
 from service.store.session_store import SessionStore
 
 RECOUNTED = 64  # sessions of a key to ask the store about at a time
@@ -168,7 +169,7 @@ class SessionTable:
         if self.store is None:
             session = entry.session
             return ABSENT if session is None else Snapshot(session=session.written(entry.client_id))
-        _forget(entry)
+        self._forget(entry)
         snapshot = await self.store.load(entry.id, entry.client)
         if snapshot.damage is None:
             self.committed(entry, snapshot)
@@ -194,11 +195,11 @@ class SessionTable:
             self.put(entry, session)
             return True
         try:
-            commit = self.begin_commit(entry, snapshot, session)
+            self._forget(entry, session)
         except KeyLimitReached:
             await self.recount(entry)
-            commit = self.begin_commit(entry, snapshot, session)
-        if (after := await commit) is not None:
+            self._forget(entry, session)
+        if (after := await self.store.commit(entry.id, snapshot, session, entry.client)) is not None:
             self.committed(entry, after)
         return after is not None
 
@@ -207,7 +208,7 @@ class SessionTable:
         if self.store is None:
             self.put(entry, None)
             return True
-        _forget(entry)
+        self._forget(entry)
         return await self.store.commit(entry.id, snapshot, None, entry.client) is not None
 
     def put(self, entry: SessionEntry, session: Session | None) -> None:
@@ -244,18 +245,16 @@ class SessionTable:
         entry.snapshot = tuple.__new__(Snapshot, (None, session, None))  # twice as fast as ``Snapshot()``
 
     def begin_commit(
-        self, entry: SessionEntry, snapshot: Snapshot, session: Session
-    ) -> asyncio.Future[Snapshot | None]:
-        """Begin to replace a snapshot in the store. The caller passes the result to ``committed``.
+        self, entry: SessionEntry, snapshot: Snapshot, session: Session, caller: object, told: Told
+    ) -> None:
+        """Begin to replace a snapshot in the store. ``told`` passes the result to ``committed``.
 
         Raises:
             KeyLimitReached: the session's key has reached its limit of sessions. ``recount`` may find room.
         """
         assert self.store is not None
-        if session.stream is not None and not entry.has_place:
-            self.quota.take_place(entry)
-        _forget(entry)
-        return self.store.commit(entry.id, snapshot, session, entry.client)
+        self._forget(entry, session)
+        self.store.begin_commit(entry.id, snapshot, session, entry.client, caller, told)
 
     async def recount(self, entry: SessionEntry) -> None:
         """Ask the store about open sessions of an entry's key: those that another server has ended count no more.
@@ -283,6 +282,12 @@ class SessionTable:
         entry.snapshot, entry.stays = snapshot, entry.has_place
         self.quota.trim()
 
+    def _forget(self, entry: SessionEntry, after: Session | None = None) -> None:
+        """Forget the cached session, which the store has. ``after`` replaces it there: errors as ``begin_commit``."""
+        if after is not None and after.stream is not None and not entry.has_place:
+            self.quota.take_place(entry)
+        entry.snapshot, entry.stays = None, False
+
     def _dropped(self, entry: SessionEntry, session: Session, reason: Reason) -> None:
         known, model, now_s = session.known, session.model, self.clock()
         age_s, idle_s = now_s - known.created_s, now_s - known.used_s
@@ -291,11 +296,6 @@ class SessionTable:
             self._counters.dropped(drop)
         elif entry.snapshot is not None:
             self.store.drop(entry.snapshot, drop)
-
-
-def _forget(entry: SessionEntry) -> None:
-    """Forget the cached session: the store has it."""
-    entry.snapshot, entry.stays = None, False
 
 
 _reply_of, _expected_of = attrgetter("known.progress.last.reply"), attrgetter("known.progress.expected_seq")

@@ -15,7 +15,7 @@ from service.session.protocol import Lifetimes, keep_s
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
 from service.store.base import NO_REVISION, Change, CommitResult, StateStore, Stored, new_revision
-from service.store.group_commit import GroupCommit
+from service.store.group_commit import GroupCommit, Told, settle
 from service.store.record import Packing, read
 
 log = logging.getLogger("hetsyn.store")
@@ -110,13 +110,21 @@ class SessionStore:
             The new snapshot; None if another process has changed the session since the old one. A StoreError does not
             say whether it was committed, or may still be.
         """
+        commit: asyncio.Future[Snapshot | None] = asyncio.get_running_loop().create_future()
+        self.begin_commit(session_id, snapshot, session, client, commit, settle)
+        return commit
+
+    def begin_commit(
+        self, session_id: str, snapshot: Snapshot, session: Session | None, client: str, caller: object, told: Told
+    ) -> None:
+        """Begin a ``commit``, without a future: ``told`` gets the caller and the result."""
         expected = NO_REVISION if snapshot.revision is None else snapshot.revision
         if session is None:
             change = Change(session_id, expected, new_revision(), None, 0.0)
         else:
             record = self._packing.pack(session_id, session)
             change = Change(session_id, expected, new_revision(), record, keep_s(session.known, self._lifetimes))
-        return self._commits.request(session_id, (change, session), client)
+        self._commits.queue(session_id, (change, session), client, caller, told)
 
     def drop(self, snapshot: Snapshot, drop: Drop) -> None:
         """Delete an expired session's record, unless another process was faster. Only one server counts the drop."""
@@ -161,19 +169,17 @@ class SessionStore:
 
     async def _commit(self, requests: Sequence[tuple[Change, Session | None]]) -> list[Snapshot | HetsynError | None]:
         results = await self._store.commit([change for change, _ in requests])
-        return [self._committed(*request, result) for request, result in zip(requests, results, strict=True)]
-
-    def _committed(
-        self, change: Change, session: Session | None, result: CommitResult | HetsynError
-    ) -> Snapshot | HetsynError | None:
-        if isinstance(result, HetsynError):
-            return result
-        if result is CommitResult.fenced:
-            self._counters.store_fenced += 1
-            return None
-        self._counters.store_commits += 1
-        self._counters.store_commit_bytes += len(change.record or b"")
-        return Snapshot(change.revision, session)
+        counters = self._counters
+        counters.store_commits += results.count(CommitResult.committed)
+        counters.store_fenced += results.count(CommitResult.fenced)
+        answers: list[Snapshot | HetsynError | None] = []
+        for (change, session), result in zip(requests, results, strict=True):
+            if result is CommitResult.committed:
+                counters.store_commit_bytes += len(change.record or b"")
+                answers.append(Snapshot(change.revision, session))
+            else:
+                answers.append(result if isinstance(result, HetsynError) else None)
+        return answers
 
     def _failed(self, error: HetsynError) -> None:
         self._counters.failed(error)

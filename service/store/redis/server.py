@@ -60,7 +60,8 @@ REPLICA = (
 )
 
 # For each key: the expected revision, the value ("" deletes), and the time to live in ms. The result has a number, or
-# the text of an error, for each key, so that a failed key does not hide the results of the others.
+# the text of an error, for each key, so that a failed key does not hide the results of the others. It is one string of
+# lines, because redis-py takes several microseconds for each element of an array.
 FENCED, COMMITTED, ALREADY = 0, 1, 2  # ALREADY: the key has the change's own revision
 _CHANGE = f"""
 local function change(key, expected, value, keep_ms)
@@ -81,7 +82,7 @@ local results = {{}}
 COMPARE_AND_SET = f"""
 {_CHANGE}
 for i, key in ipairs(KEYS) do results[i] = change(key, ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]) end
-return results
+return table.concat(results, '\\n')
 """
 
 # In a cluster, keys of several slots cannot be declared, so they are arguments. A key that is not on this node gets its
@@ -91,7 +92,7 @@ _ON_NODE = f"""
 for i = 1, #ARGV / 4 do
   results[i] = change(ARGV[4 * i - 3], ARGV[4 * i - 2], ARGV[4 * i - 1], ARGV[4 * i])
 end
-return results
+return table.concat(results, '\\n')
 """
 COMPARE_AND_SET_ON_NODE = f"#!lua flags=allow-cross-slot-keys{_ON_NODE}"
 DELETE_ON_NODE = f"#!lua flags=allow-cross-slot-keys,allow-oom{_ON_NODE}"
@@ -127,10 +128,10 @@ def arguments(change: Change) -> tuple[bytes, bytes, int]:
     return expected, value, max(1, round(change.keep_s * 1000))
 
 
-def as_answers(answers: Sequence[Any]) -> list[Any]:
-    """Convert the script's results, with errors as exceptions."""
+def as_answers(answer: bytes) -> list[Any]:
+    """Read the script's results, with errors as exceptions."""
     return [
-        ResponseError(str(answer, "utf-8", "replace")) if isinstance(answer, bytes) else answer for answer in answers
+        int(line) if line.isdigit() else ResponseError(str(line, "utf-8", "replace")) for line in answer.split(b"\n")
     ]
 
 
@@ -221,7 +222,7 @@ class Node:
         try:
             self.client: Any = Redis.from_url(
                 url,
-                socket_timeout=timeout_s,
+                socket_timeout=None,  # ``in_time`` has the limit, and redis-py would run a task for each request
                 socket_connect_timeout=timeout_s,
                 retry=Retry(NoBackoff(), 0),  # redis-py would not report that it repeated a command
             )
