@@ -393,15 +393,18 @@ def _go_on(chunks: Sequence[Applying], results: Sequence[Snapshot | BaseExceptio
         session, begun_s = chunk._commit_of
         chunk._commit_of = None
         chunk.store_s += ended_s - begun_s
-        if isinstance(result, Snapshot):
-            parts.sessions.committed(chunk._entered, result)
-            stored.append((chunk, session))
-        elif result is not None:
-            chunk._finish(result if isinstance(result, Exception) else shutting_down())  # else the event loop ends
-        elif chunk._is_gone:
-            chunk._finish(NotApplied())
-        else:
-            chunk._again(chunk._entered)
+        try:
+            if isinstance(result, Snapshot):
+                parts.sessions.committed(chunk._entered, result)
+                stored.append((chunk, session))
+            elif result is not None:
+                chunk._finish(result if isinstance(result, Exception) else shutting_down())  # else the event loop ends
+            elif chunk._is_gone:
+                chunk._finish(NotApplied())
+            else:
+                chunk._again(chunk._entered)
+        except Exception as error:
+            chunk._finish(error)
     for _, together in groupby(stored, lambda one: one[1].model):
         _answer(parts, *zip(*together, strict=True))
 
