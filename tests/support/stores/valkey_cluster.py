@@ -104,7 +104,7 @@ class ValkeyCluster:
         self.settle()
 
     def is_whole(self) -> bool:
-        """Whether all nodes run and agree, and every replica is linked to its primary."""
+        """Whether all nodes run and agree, and every replica is linked to its primary, which sends it what comes."""
         views = set()
         for node in self.nodes:
             try:
@@ -117,6 +117,9 @@ class ValkeyCluster:
             ranges = sorted((slot[0], slot[1], slot[2][1], *sorted(one[1] for one in slot[3:])) for slot in slots)
             views.add(str(ranges))
             if replication["role"] == "slave" and replication["master_link_status"] != "up":
+                return False
+            # a replica says so up to a second before its primary counts its confirmations
+            if any(one["state"] != "online" for one in _replicas(replication)):
                 return False
         # a node leaves out replicas that it takes for failed
         listed = {port for _, _, *ports in ranges for port in ports}
@@ -168,7 +171,7 @@ class ValkeyCluster:
     def is_replicated(self, primary: ValkeyServer) -> bool:
         """Whether all replicas of a primary have what it has."""
         replication = self.ask(primary, "INFO", "replication")
-        replicas = [value for name, value in replication.items() if name.startswith("slave") and name[5:].isdecimal()]
+        replicas = _replicas(replication)
         return bool(replicas) and all(one["offset"] == replication["master_repl_offset"] for one in replicas)
 
     def cut_off(self, primary: ValkeyServer) -> ValkeyServer:
@@ -245,6 +248,11 @@ def _client(node: ValkeyServer) -> Iterator[Any]:
         yield client
     finally:
         client.close()
+
+
+def _replicas(replication: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a primary says of each of its replicas."""
+    return [value for name, value in replication.items() if name.startswith("slave") and name[5:].isdecimal()]
 
 
 def _option(node: ValkeyServer, name: str) -> str:
