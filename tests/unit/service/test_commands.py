@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import logging
 import shutil
 import signal
@@ -45,13 +46,14 @@ from tests.support.servers.socket_server import serving
 
 @pytest.fixture(autouse=True)
 def _process() -> Iterator[None]:
-    """``serve`` sets up the log of its process, and holds signals."""
+    """``serve`` sets up the log of its process, holds signals, and stops the garbage collector until it listens."""
     log = logging.getLogger("hetsyn")
     before = log.level, log.handlers[:], signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     log.setLevel(before[0])
     log.handlers[:] = before[1]
     signal.pthread_sigmask(signal.SIG_SETMASK, before[2])
+    gc.enable()
 
 
 @pytest.fixture
