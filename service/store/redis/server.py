@@ -286,8 +286,8 @@ class Node:
             raise unavailable(error) from error
         finally:
             self.under_way -= 1
-            # redis-py writes with asyncio.wait_for, which in Python 3.11 loses a cancellation if the write ends in the
-            # same turn: an endless task would then never end
+            # with a socket_timeout in the URL, redis-py writes with asyncio.wait_for, which in Python 3.11 loses a
+            # cancellation if the write ends in the same turn: an endless task would then never end
             if task and task.cancelling() > cancelled_before:
                 raise asyncio.CancelledError
         return result
