@@ -20,14 +20,14 @@ from service.batching.batcher import Batcher
 from service.engine.engine import Engine
 from service.engine.work import Work, initial_stream
 from service.models.catalog import ModelCatalog
-from service.wire.chunk import AudioChunk, spike_chunk
+from service.wire.chunk import spike_chunk
 from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES
+from tests.support.artifacts.fake_graph import CHANNELS, STEP_SAMPLES
 from tests.support.artifacts.gate import Gate
 from tests.support.artifacts.metered_graphs import MeteredGraphs, Run
 from tests.support.clients.live import BINARY, opened, sent
 from tests.support.clients.many import hub, spikes_frame
-from tests.support.data.signals import sound
+from tests.support.data.signals import audio_chunk, sound
 from tests.support.servers.socket_server import Listening, listening, response
 
 STEPS, STREAMS = 25, 4
@@ -55,7 +55,7 @@ async def test_batches_are_whole_and_on_the_loop(models: Path, kind: str, stall_
     batcher = Batcher(Engine(1_000), BatchPolicy(), threads=1, inline_s=INLINE_S, timer=graphs.clock)
     chunk: Any = spike_chunk(STEPS, *DENSE)
     if kind == "audio":
-        chunk = AudioChunk(sound(STEPS * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768), RATE_HZ)
+        chunk = audio_chunk(sound(STEPS * STEP_SAMPLES, 1))
     graphs.stall_s = stall_s
     for _ in range(ROUNDS):
         graphs.runs.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from service.runtime.onnx import Array
+from service.wire.chunk import AudioChunk
 from tests.support.artifacts.fake_graph import CHANNELS, RATE_HZ
 
 
@@ -13,6 +14,11 @@ def sound(samples: int, seed: int = 0) -> Array:
     rng = np.random.default_rng(seed)
     loudness = np.repeat(rng.uniform(0, 1, samples // 200 + 1), 200)[:samples]
     return (rng.uniform(-1, 1, samples) * loudness * 32_767).astype(np.int16)
+
+
+def audio_chunk(samples: Array, rate_hz: int = RATE_HZ) -> AudioChunk:
+    """int16 samples as a server decodes them."""
+    return AudioChunk(samples.astype(np.float32) / np.float32(32_768), rate_hz)
 
 
 def spikes(steps: int, seed: int = 0) -> tuple[Array, Array]:

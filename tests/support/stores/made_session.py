@@ -12,10 +12,10 @@ from service.engine.work import Utterances, Work, initial_stream
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Kept, Session
-from service.wire.chunk import AudioChunk, ValuesChunk, spike_chunk
+from service.wire.chunk import ValuesChunk, spike_chunk
 from tests.support.artifacts.fake_graph import LABELS
 from tests.support.clients.replies import Reply
-from tests.support.data.signals import sound, spikes
+from tests.support.data.signals import audio_chunk, sound, spikes
 
 
 def made_session(
@@ -34,7 +34,7 @@ def made_session(
     for n in range(chunks):
         chunk: Any = spike_chunk(10, *spikes(10, n))
         if kind == "audio":
-            chunk = AudioChunk(sound(samples, n).astype(np.float32) / np.float32(32_768), rate_hz)
+            chunk = audio_chunk(sound(samples, n), rate_hz)
         elif kind == "values":
             chunk = ValuesChunk(np.random.default_rng(n).normal(size=(10, model.row_values)).astype(np.float32))
         (outcome,) = engine.run(model, [Work(stream, chunk, end and n == chunks - 1)])

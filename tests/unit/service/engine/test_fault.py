@@ -21,11 +21,11 @@ from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, spike_chunk
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, LOUDNESS, OUTPUTS, RATE_HZ, FakeNetwork, FakeValues, load_fake
 from tests.support.artifacts.overflowing_graph import load_overflowing
-from tests.support.data.signals import sound, spikes
+from tests.support.data.signals import audio_chunk, sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000)
 SPIKES = spike_chunk(10, *spikes(10, 1))
-SOUND = AudioChunk(sound(1000).astype(np.float32) / np.float32(32_768), RATE_HZ)
+SOUND = audio_chunk(sound(1000))
 
 
 def opened(folder: Path, load: GraphLoader, **options: Any) -> Model:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from service.engine.resampler import COMMON_RATES_HZ, SAMPLES_AT_ONCE, Resampler, check_rates
 from service.errors import InputError
 from service.wire.chunk import Samples
-from tests.support.data.signals import sound
+from tests.support.data.signals import audio_chunk, sound
 
 MICROPHONES_HZ = (
     8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000
@@ -35,7 +35,7 @@ def resampled(samples: Samples, rate_hz: int, cuts: list[int]) -> Samples:
     cuts=st.lists(st.integers(0, 6000), max_size=20),
 )
 def test_any_cutting_gives_the_same_samples(rate_hz: int, length: int, cuts: list[int]) -> None:
-    samples = sound(length).astype(np.float32) / np.float32(32_768)
+    samples = audio_chunk(sound(length)).samples
     np.testing.assert_array_equal(resampled(samples, rate_hz, cuts), resampled(samples, rate_hz, []))
 
 
@@ -101,7 +101,7 @@ def test_common_rates_are_taken_by_each_other() -> None:
 )
 def test_it_goes_on_from_its_numbers_with_the_silence(rate_hz: int, length: int, cut: int) -> None:
     """Stored sessions have the silence before the stream among the waiting samples."""
-    samples = sound(length).astype(np.float32) / np.float32(32_768)
+    samples = audio_chunk(sound(length)).samples
     before, first = Resampler.between(rate_hz, 8000).push(samples[:cut])
     stored = before.with_silence()
     loaded = Resampler.from_record(rate_hz, 8000, stored, before.received, before.emitted)

@@ -22,7 +22,7 @@ from service.runtime.onnx import Array
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, dense_chunk, spike_chunk
 from tests.support.artifacts.artifact import Takes, write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, OUTPUTS, RATE_HZ, ROW, SKIP, TAIL, FakeValues, load_fake
-from tests.support.data.signals import sound, spikes
+from tests.support.data.signals import audio_chunk, sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000, segment_steps=7)
 STEPS = 40
@@ -105,7 +105,7 @@ def test_rows_of_values_are_encoded(models: dict[str, Model]) -> None:
 
 
 def test_samples_are_the_values_of_a_network_without_encoder(models: dict[str, Model]) -> None:
-    samples = sound(STEPS * CHANNELS).astype(np.float32) / np.float32(32_768)
+    samples = audio_chunk(sound(STEPS * CHANNELS)).samples
     by_values = whole(models["frames"], ValuesChunk(samples.reshape(STEPS, CHANNELS)))
     by_audio = whole(models["frames"], AudioChunk(samples, RATE_HZ))
     assert (by_values.stream.kind, by_audio.stream.kind) == ("values", "audio")
@@ -123,7 +123,7 @@ inputs = st.sampled_from(["values", "rows", "frames", "frames of values"])
 def signal(name: str, seed: int) -> tuple[str, list[Chunk]]:
     """The model, and the chunks of a row or a sample each."""
     if name == "frames":
-        samples = sound(STEPS * CHANNELS, seed).astype(np.float32) / np.float32(32_768)
+        samples = audio_chunk(sound(STEPS * CHANNELS, seed)).samples
         return "frames", [AudioChunk(samples[n : n + 1], 11_025) for n in range(len(samples))]
     channels = ROW if name == "rows" else CHANNELS
     values = rows(STEPS, channels, seed)

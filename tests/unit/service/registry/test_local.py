@@ -6,11 +6,7 @@ import asyncio
 
 import pytest
 
-from service.errors import (
-    NotFound,
-    OutOfOrder,
-    Overloaded,
-)
+from service.errors import NotFound, OutOfOrder, Overloaded
 from tests.support.clock import Clock
 from tests.support.servers.in_process import DirectServer, ServeDirect
 from tests.support.stores.memory_store import MemoryStore
@@ -31,12 +27,6 @@ async def test_an_idle_session_is_dropped_and_its_id_is_free(server: DirectServe
     with pytest.raises(NotFound):
         await server.registry.delete("a")
     assert (await server.send("a", 0)).seq == 0
-
-
-async def test_a_session_past_its_time_is_expired_before_the_sweep(server: DirectServer) -> None:
-    await server.send("a", 0)
-    server.clock.now_s += 60
-    await server.refused(NotFound, "has expired", "a", 1)
 
 
 async def test_a_session_in_use_is_not_idle(server: DirectServer) -> None:
@@ -98,19 +88,7 @@ async def test_one_session_more_than_there_may_be_is_refused_at_once(server: Dir
     assert (await server.send("f", 0)).seq == 0  # the idle ones make room
 
 
-async def test_the_sweep_task_sweeps(serve: ServeDirect) -> None:
-    server = serve(session_idle_s=60, sweep_interval_s=0.001)
-    await server.send("a", 0)
-    server.clock.now_s += 60
-    task = asyncio.create_task(server.registry.sweep_forever(0.001))
-    while server.registry.sessions.open:
-        await asyncio.sleep(0.001)
-    task.cancel()
-    with pytest.raises(NotFound):
-        await server.registry.describe("a")
-
-
-async def test_a_sweep_that_fails_is_logged_and_the_next_one_comes(
+async def test_the_sweep_task_sweeps_and_one_that_fails_is_logged(
     serve: ServeDirect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve(session_idle_s=60, sweep_interval_s=0.001)
@@ -128,15 +106,3 @@ async def test_a_sweep_that_fails_is_logged_and_the_next_one_comes(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def test_a_session_is_dropped_at_its_age(serve: ServeDirect) -> None:
-    server = serve(session_idle_s=60, session_age_s=100)
-    await server.send("a", 0)
-    for seq in range(1, 4):
-        server.clock.now_s += 30
-        await server.send("a", seq)
-    server.clock.now_s += 10
-    await server.refused(NotFound, "has expired", "a", 4)
-    list(server.registry.sessions.quota.sweeping(server.clock()))
-    assert server.counters.sessions_dropped == 1

@@ -84,11 +84,6 @@ async def test_a_reply_that_is_kept_as_json_counts_until_the_next_one(serve: Ser
         assert taken(server) >= taken(plain)
 
 
-async def test_what_fails_takes_nothing(server: DirectServer) -> None:
-    await server.refused(NotFound, "no model", "a", 0, model="nothing")
-    assert (taken(server), server.registry.sessions.open) == (0, 0)
-
-
 async def test_a_new_session_beyond_the_bytes_is_refused(serve: ServeDirect) -> None:
     size = await size_of_a_session(serve)
     server = serve(max_session_bytes=2 * size + size // 2)

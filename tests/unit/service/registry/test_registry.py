@@ -16,9 +16,7 @@ from service.errors import (
     InputError,
     ModelMismatch,
     NotFound,
-    OutOfOrder,
     Overloaded,
-    SessionEnded,
     ShuttingDown,
     TooLarge,
 )
@@ -68,23 +66,6 @@ async def test_an_id_is_made_where_there_is_none(server: DirectServer) -> None:
     assert (await server.send(first.session, 1)).seq == 1
 
 
-async def test_a_chunk_counts_once(server: DirectServer) -> None:
-    first = await server.send("a", 0)
-    calls = server.gate.calls
-    assert await server.send("a", 0) == first
-    assert server.gate.calls == calls
-    error = await server.refused(ConflictingChunk, "other content", "a", 0, seed=5)
-    assert isinstance(error, ConflictingChunk)
-    assert error.expected_seq == 1
-    await server.refused(OutOfOrder, "send seq 1 next", "a", 2)
-    second = await server.send("a", 1, seed=1, end=True)
-    assert await server.send("a", 1, seed=1, end=True) == second
-    await server.refused(ConflictingChunk, "other content", "a", 1, seed=1)
-    await server.refused(SessionEnded, "has ended", "a", 2)
-    await server.refused(SessionEnded, "has ended", "a")
-    assert second.total_steps == 20 + TAIL
-
-
 async def test_a_session_begins_with_chunk_zero(server: DirectServer) -> None:
     for session, seq in (("a", None), ("a", 1), (None, 1)):
         await server.refused(NotFound, "begins with seq 0, with begin=true", session, seq)
@@ -109,6 +90,7 @@ async def test_a_bad_first_chunk_opens_nothing(
         await server.refused(kind, ".", "a", 0, **bad)
     with pytest.raises(NotFound):
         await server.registry.describe("a")
+    assert (server.registry.sessions.open, server.registry.sessions.bytes) == (0, 0)
     assert (await server.send("a", 0)).seq == 0
 
 
@@ -253,38 +235,6 @@ async def test_a_chunk_whose_turn_does_not_come_in_time_is_refused(serve: ServeD
     assert (await server.registry.describe("a"))["expected_seq"] == 1
 
 
-async def test_one_request_more_than_may_wait_is_refused_at_once(serve: ServeDirect) -> None:
-    server = serve(max_waiting=2)
-    server.gate.opened.clear()
-    running = [asyncio.create_task(server.send("a", seed=seed, begin=not seed)) for seed in range(2)]
-    await server.entered()
-    error = await server.refused(Overloaded, "as many requests as it takes", "b", 0)
-    assert isinstance(error, Overloaded)
-    assert error.retry_after_s > 0
-    server.gate.opened.set()
-    await asyncio.gather(*running)
-    assert (await server.send("b", 0)).seq == 0
-
-
-async def test_a_permit_is_free_once_its_caller_has_gone(serve: ServeDirect) -> None:
-    server = serve(max_waiting=1)
-    with server.admission.permit(""):
-        await server.refused(Overloaded, "as many requests as it takes", "a", 0)
-    server.gate.opened.clear()
-    left = asyncio.create_task(server.send("a", 0))
-    await server.entered()
-    left.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await left
-    other = asyncio.create_task(server.send("b", 0))
-    await server.entered()
-    server.gate.opened.set()
-    assert (await other).seq == 0
-    with pytest.raises(NotFound):
-        await server.registry.describe("a")
-    assert (await server.send("a", 0)).seq == 0
-
-
 async def test_a_stopped_batcher_refuses_what_is_not_done_and_no_session_is_harmed(serve: ServeDirect) -> None:
     server = serve()
     await server.send("a", 0)
@@ -301,18 +251,6 @@ async def test_a_stopped_batcher_refuses_what_is_not_done_and_no_session_is_harm
     assert (await server.send("a", 0)).seq == 0  # nothing has to be computed
     async with asyncio.timeout(60):
         await server.close()
-
-
-async def test_a_deleted_session_may_begin_again(server: DirectServer) -> None:
-    with pytest.raises(NotFound):
-        await server.registry.delete("a")
-    first = await server.send("a", 0)
-    await server.send("a", 1, seed=1)
-    await server.registry.delete("a")
-    with pytest.raises(NotFound):
-        await server.registry.describe("a")
-    await server.refused(NotFound, "begins with seq 0", "a", 2)
-    assert (await server.send("a", 0)).probabilities == first.probabilities
 
 
 async def test_a_session_begins_anew_whatever_was_there(server: DirectServer) -> None:
@@ -357,37 +295,6 @@ async def test_a_session_is_described(server: DirectServer) -> None:
         "label": (await server.send("a", 0)).label,
         "idle_s": 5.0,
     }
-
-
-async def test_closing_finishes_what_runs_and_the_registry_may_go_on(server: DirectServer) -> None:
-    server.gate.opened.clear()
-    running = asyncio.create_task(server.send("a", 0))
-    await server.entered()
-    closing = asyncio.create_task(server.close())
-    await asyncio.sleep(0)
-    server.gate.opened.set()
-    await closing
-    assert (await running).seq == 0
-    assert (await server.send("a", 1)).seq == 1
-
-
-async def test_admission_stops_and_what_runs_is_finished(server: DirectServer) -> None:
-    server.gate.opened.clear()
-    running = asyncio.create_task(server.send("a", 0))
-    await server.entered()
-    server.admission.leave_rotation()
-    assert not server.admission.is_ready
-    second = asyncio.create_task(server.send("b", 0))  # served on, until admission stops
-    await server.entered()
-    stopping = asyncio.create_task(server.admission.stop())
-    while server.admission.admits:
-        await asyncio.sleep(0)
-    await server.refused(ShuttingDown, "shutting down", "c", 0)
-    assert not stopping.done()
-    server.gate.opened.set()
-    await stopping
-    assert (await running).seq == 0
-    assert (await second).seq == 0
 
 
 async def test_what_happens_is_counted(server: DirectServer) -> None:

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import (
-    NotFound,
-    Overloaded,
-)
+from service.errors import NotFound, Overloaded, SessionEnded
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.servers.in_process import session_store
 from tests.support.stores.cluster import Cluster, MakeCluster
@@ -48,7 +45,9 @@ async def test_an_ended_session_is_forgotten_after_a_while(cluster: Cluster) -> 
     last = await one.send("a", 0, end=True)
     cluster.clock.now_s += 9
     assert await two.send("a", 0, end=True) == last
-    assert (await two.registry.describe("a"))["state_bytes"] == 0
+    await two.refused(SessionEnded, "has ended", "a", 1)
+    described = await two.registry.describe("a")
+    assert (described["ended"], described["state_bytes"]) == (True, 0)
     cluster.clock.now_s += 1
     with pytest.raises(NotFound):
         await two.registry.describe("a")

@@ -10,10 +10,8 @@ from service.errors import (
     SessionExists,
     StoreUnavailable,
     TokenExpired,
-    TokenForeign,
     TokenForged,
     TokenKeyUnknown,
-    TokenTruncated,
 )
 from tests.support.clients.infer_request import infer_request
 from tests.support.servers.apply_chunk import apply_chunk
@@ -49,14 +47,6 @@ async def test_an_import_is_checked(cluster: Cluster) -> None:
     server = cluster.replica()
     await server.send("a", 0)
     content = await server.transfer.export_state("a")
-    for bad, kind in (
-        (b"foreign", TokenForeign),
-        (content[:-1], TokenTruncated),
-        (content[:-1] + bytes([content[-1] ^ 1]), TokenForged),
-    ):
-        with pytest.raises(kind):
-            await server.transfer.import_state("b", bad, replace_it=True)
-    assert await cluster.record("b") is None
     cluster.clock.now_s += 60
     await server.transfer.import_state("a", content, replace_it=False)  # what was there has expired
     assert (await server.send("a", 1, seed=1)).seq == 1

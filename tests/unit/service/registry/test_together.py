@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,11 +14,11 @@ from hypothesis import strategies as st
 from service.errors import Overloaded
 from service.models.catalog import ModelCatalog
 from service.session.session import PlainReply, Session
-from service.wire.chunk import AudioChunk, spike_chunk
+from service.wire.chunk import spike_chunk
 from tests.support.artifacts.artifact import reject, write_artifact
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.replies import Reply
-from tests.support.data.signals import sound, spikes
+from tests.support.data.signals import audio_chunk, sound, spikes
 from tests.support.servers.in_process import DirectServer
 from tests.support.stores.made_session import assert_same
 
@@ -28,7 +27,7 @@ STEPS = 10
 
 def chunk_of(kind: str, seed: int) -> Any:
     if kind == "audio":
-        return AudioChunk(sound(900 + 100 * seed, seed).astype(np.float32) / np.float32(32_768), 8_000)
+        return audio_chunk(sound(900 + 100 * seed, seed))
     return spike_chunk(STEPS, *spikes(STEPS, seed))
 
 

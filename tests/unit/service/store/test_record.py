@@ -26,11 +26,10 @@ from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Kept, PlainReply, Session
 from service.store.record import CHECKSUM_BYTES, Packing, checksum, model_hash, read, renamed
-from service.wire.chunk import AudioChunk
 from tests.support.artifacts.artifact import Takes, write_artifact
 from tests.support.artifacts.fake_graph import OUTPUTS, SKIP, load_fake
 from tests.support.clients.replies import Reply
-from tests.support.data.signals import sound
+from tests.support.data.signals import audio_chunk, sound
 from tests.support.stores.made_session import assert_same, made_session
 from tests.support.stores.record_parts import Head, Section, rewritten
 
@@ -78,7 +77,7 @@ def test_a_session_goes_on_as_if_it_had_not_been_away(model: Model) -> None:
     back = packing.unpack(read(packing.pack("abc", session)), model)
     assert session.stream is not None
     assert back.stream is not None
-    chunk = AudioChunk(sound(3000, 9).astype(np.float32) / np.float32(32_768), 16_000)
+    chunk = audio_chunk(sound(3000, 9), 16_000)
     engine = Engine(20_000, 500)
     one, other = (engine.run(model, [Work(stream, chunk, True)])[0] for stream in (session.stream, back.stream))
     np.testing.assert_array_equal(one.result.probabilities, other.result.probabilities)
