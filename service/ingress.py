@@ -41,7 +41,6 @@ LARGE_DECODES = 2  # inputs beyond ``FREE_BYTES`` that are decoded at the same t
 MOST_GROWTH = 4  # bytes in memory for a byte of input that do not count extra: the growth of mu-law and of events
 SMALL_BYTES = FREE_BYTES // 16  # any input of this size takes at most ``FREE_BYTES`` in memory
 AT_A_TIME = 128  # limit of a frame's running chunks: while one batch runs, the next one waits
-NOT_YET = RuntimeError("the chunk was not applied")
 IN_LOOP = SoundLimit(may_take_long=False)
 WAITING: tuple[Transport, ...] = ("stream", "streams")  # transports on which a chunk waits for a permit
 
@@ -226,8 +225,12 @@ class Together:
         self._left = count
         self._done = asyncio.get_running_loop().create_future()
 
-    async def results(self, chunks: Sequence[Applying]) -> list[Answer | Exception]:
-        """Wait for all. If the caller is cancelled, the chunks are dropped, unless all are already stored."""
+    async def results(self, chunks: Sequence[Applying], *, all_or_none: bool = True) -> list[Answer | Exception]:
+        """Wait for all. If the caller is cancelled, chunks are dropped whose commits have not begun.
+
+        Args:
+            all_or_none: if all are stored nevertheless, return their answers in place of the cancellation.
+        """
         try:
             await self._done
         except asyncio.CancelledError:
@@ -241,7 +244,7 @@ class Together:
             if self._left:  # their commits have begun
                 self._done = asyncio.get_running_loop().create_future()
                 await self._done
-            if any(result is None or isinstance(result, NotApplied) for result in self._results):
+            if not all_or_none or any(result is None or isinstance(result, NotApplied) for result in self._results):
                 raise
         return [result for result in self._results if result is not None]
 
@@ -249,97 +252,6 @@ class Together:
         self._results[index] = result
         self._left -= 1
         if not self._left and not self._done.done():
-            self._done.set_result(None)
-
-
-class Frame:
-    """Decoded chunks that came together; at most ``AT_A_TIME`` run at a time.
-
-    Args:
-        queue_timeout_s: time limit for the beginning of each.
-        round_turn: waits for the round of the event loop in which more may begin, after some were answered at once.
-    """
-
-    def __init__(
-        self,
-        registry: SessionRegistry,
-        requests: Sequence[InferRequest],
-        permit: Permit,
-        queue_timeout_s: float,
-        round_turn: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._registry = registry
-        self._requests = requests
-        self._permit = permit
-        self._queue_timeout_s = queue_timeout_s
-        self._round_turn = round_turn
-        self._results: list[Answer | Exception] = [NOT_YET] * len(requests)
-        self._chunks: list[Applying] = []  # begun chunks, in order
-        self._left = len(requests)
-        self._go_on_at = 0  # more begin when this number is left
-        self._is_beginning = False
-        self._done = asyncio.get_running_loop().create_future()
-
-    async def done(self) -> list[Answer | Exception]:
-        """Apply them, and return their results. If the caller is cancelled, begun commits are still finished."""
-        self._begin()
-        try:
-            while self._left:
-                await self._done
-                if self._left:
-                    await self._round_turn()
-                    self._done = asyncio.get_running_loop().create_future()
-                    self._begin()
-        except asyncio.CancelledError:
-            self._requests = self._requests[: len(self._chunks)]
-            kept = [chunk for chunk in self._chunks if not chunk.drop()]
-            if kept:
-                self._left, self._go_on_at = len(kept), 0
-                self._done = asyncio.get_running_loop().create_future()
-                for index, chunk in enumerate(kept):
-                    chunk.told = partial(self._answered, index)
-                await self._done
-            raise
-        return self._results
-
-    def _begin(self) -> None:
-        """Begin as many as may run. If some are answered at once, more begin in a later round of the event loop."""
-        if self._is_beginning:  # a chunk was answered at once
-            return
-        self._is_beginning = True
-        registry, permit, chunks, answered = self._registry, self._permit, self._chunks, self._answered
-        permit.due_s = time.monotonic() + self._queue_timeout_s
-        count, first = len(self._requests), len(chunks)
-        for request in self._requests[first : first + self._room]:
-            chunk = Applying(registry, permit, partial(answered, len(chunks)))
-            chunk.request = request
-            chunks.append(chunk)
-        begin(chunks[first:])
-        self._is_beginning = False
-        if not self._left:
-            self._go_on()
-        elif len(chunks) < count and self._room:
-            self._go_on_at = -1
-            if not self._done.done():  # the caller was not cancelled in this round
-                self._done.set_result(None)
-        else:
-            self._go_on_at = count - len(chunks) + AT_A_TIME // 2 if len(chunks) < count else 0
-
-    @property
-    def _room(self) -> int:
-        """Return how many more may run."""
-        return max(0, AT_A_TIME - len(self._chunks) + len(self._requests) - self._left)
-
-    def _answered(self, index: int, result: Answer | Exception) -> None:
-        self._results[index] = result
-        self._left = left = self._left - 1
-        if left <= self._go_on_at:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        if self._left:
-            self._begin()
-        elif not self._done.done():
             self._done.set_result(None)
 
 
@@ -409,9 +321,10 @@ class Ingress:
             Overloaded, ShuttingDown: there is no turn or no permit for the frame.
         """
         with await self.permit(source.client, source.transport, came_s) as permit:
-            round_turn = partial(self.round_turn, source.client, AT_A_TIME)
-            frame = Frame(self.registry, requests, permit, self.queue_timeout_s, round_turn)
-            results = await frame.done()
+            results = await self._of_slice(requests[:AT_A_TIME], permit)
+            for first in range(AT_A_TIME, len(requests), AT_A_TIME):
+                await self.round_turn(source.client, AT_A_TIME)
+                results += await self._of_slice(requests[first : first + AT_A_TIME], permit)
             if (tracer := self._counters.timings.tracer) is not None:
                 answers = [result for result in results if isinstance(result, Answer)]
                 model = requests[0].envelope.model or ""
@@ -424,10 +337,21 @@ class Ingress:
             if isinstance(result, Exception):
                 outcomes.append(self.refused(result, source.request, request.session or ""))
                 if not number % AT_A_TIME:
-                    await round_turn()
+                    await self.round_turn(source.client, AT_A_TIME)
             else:
                 outcomes.append(result)
         return outcomes
+
+    async def _of_slice(self, requests: Sequence[InferRequest], permit: Permit) -> list[Answer | Exception]:
+        """Apply chunks of a frame, with its permit."""
+        permit.due_s = time.monotonic() + self.queue_timeout_s  # for the beginning of each
+        together, chunks = Together(len(requests)), list[Applying]()
+        for index, request in enumerate(requests):
+            chunk = Applying(self.registry, permit, partial(together.answered, index))
+            chunk.request = request
+            chunks.append(chunk)
+        begin(chunks)
+        return await together.results(chunks, all_or_none=False)
 
     def begin(self, source: Source, encoded: Encoded, told: Told, context: HasContext | None = None) -> Arrival:
         """Apply a chunk in the next round but one of the event loop, together with those that have come until then."""
