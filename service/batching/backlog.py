@@ -9,7 +9,7 @@ Clients take turns. A new client goes to the end of the queue, and so does the c
 first chunk of the client in turn leads the batch, and its group (model, version) runs. So a chunk waits for at most one
 segment of each other client, and no group starves another. The group's other chunks follow in order of arrival, from
 any client. A batch ends before a chunk that would make it too large, or so long that the others are mostly padding.
-While all engines are busy, chunks gather anyway. ``max_wait_s`` makes an idle engine wait for more, too.
+An idle engine waits for none: while all engines are busy, chunks gather anyway.
 """
 
 from __future__ import annotations
@@ -137,7 +137,6 @@ class Waiting(Protocol):
 
     Attributes:
         group: model and version; all chunks of a batch have the same.
-        since_s: when it arrived, in seconds of any clock.
     """
 
     @property
@@ -145,23 +144,7 @@ class Waiting(Protocol):
     @property
     def steps(self) -> int: ...
     @property
-    def since_s(self) -> float: ...
-    @property
     def client(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class Run:
-    """Run a batch now: the waiting chunks with these indices, the leading one first."""
-
-    indices: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Run nothing yet. Choose again when a chunk arrives, or at ``until_s``, by the clock of ``Waiting.since_s``."""
-
-    until_s: float
 
 
 @dataclass(frozen=True)
@@ -171,53 +154,38 @@ class BatchPolicy:
     Attributes:
         max_batch: limit of a batch's chunks.
         max_padded_steps: limit of its steps with padding: number of chunks times steps of the longest.
-        max_wait_s: time that an idle engine waits for more chunks.
     """
 
     max_batch: int = 64
     max_padded_steps: int = 4_096
-    max_wait_s: float = 0.0
 
-    def choose(
-        self, waiting: Sequence[Waiting], now_s: float, turns: Mapping[str, int] | None = None
-    ) -> Run | Wait | None:
-        """Choose what an idle engine does next; None if no chunk waits.
+    def choose(self, waiting: Sequence[Waiting], turns: Mapping[str, int]) -> list[int]:
+        """Choose the next batch: the indices of its chunks, the leading one first; none if no chunk waits.
 
         Args:
             waiting: chunks in order of arrival.
-            turns: each client's turn, for clients with a waiting chunk; the smallest is next. None: by arrival.
+            turns: each client's turn, for clients with a waiting chunk; the smallest is next.
         """
         if not waiting:
-            return None
-        leader = 0
-        if turns is not None and len(turns) > 1:
-            leader = min(range(len(waiting)), key=lambda index: turns[waiting[index].client])
-        first, count = waiting[leader], len(waiting)
-        padded_steps = count * max(map(_steps_of, waiting))
+            return []
+        leader, count = 0, len(waiting)
+        if len(turns) > 1:
+            leader = min(range(count), key=lambda index: turns[waiting[index].client])
+        first, padded_steps = waiting[leader], count * max(map(_steps_of, waiting))
         if (
             count <= self.max_batch and padded_steps <= self.max_padded_steps and len(set(map(_group_of, waiting))) == 1
         ):  # all fit
-            indices, full = [leader, *range(leader), *range(leader + 1, count)], False
-        else:
-            indices, full = self._first_of(waiting, leader)
-        due_s = first.since_s + self.max_wait_s
-        if full or len(indices) == self.max_batch or now_s >= due_s:
-            return Run(tuple(indices))
-        return Wait(due_s)
-
-    def _first_of(self, waiting: Sequence[Waiting], leader: int) -> tuple[list[int], bool]:
-        """Choose the chunks that follow a leader. Returns whether others of its group have no room, too."""
-        first = waiting[leader]
+            return [leader, *range(leader), *range(leader + 1, count)]
         indices, longest = [leader], first.steps
         for index, item in enumerate(waiting):
             if index == leader or item.group != first.group:
                 continue
             longest_with = max(longest, item.steps)
             if len(indices) == self.max_batch or longest_with * (len(indices) + 1) > self.max_padded_steps:
-                return indices, True
+                break
             indices.append(index)
             longest = longest_with
-        return indices, False
+        return indices
 
 
 _group_of, _steps_of = attrgetter("group"), attrgetter("steps")

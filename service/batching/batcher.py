@@ -30,7 +30,7 @@ from operator import attrgetter, itemgetter
 from typing import cast
 
 from service.admission.budget import shutting_down, waited_too_long
-from service.batching.backlog import SPIKES_A_STEP, Backlog, BatchPolicy, Wait
+from service.batching.backlog import SPIKES_A_STEP, Backlog, BatchPolicy
 from service.batching.estimates import Estimates, Item, Measured
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin_all, size_of
@@ -42,8 +42,7 @@ from service.wire.chunk import ValuesChunk
 
 log = logging.getLogger("hetsyn.batching")
 
-# A chunk takes two rounds of the event loop from its socket to the batcher: one starts its request's task, one comes
-# after it is decoded.
+# A chunk takes two rounds of the event loop from its socket to the batcher (``Ingress.begin``).
 QUIET_ROUNDS = 2
 MOST_ROUNDS = 16  # a batch starts after as many rounds even if chunks keep arriving
 ABANDON_S = 2.0  # a segment takes a tenth of a second; at the server's end, one of this length counts as endless
@@ -85,7 +84,6 @@ class Batcher:
         self._waiting: list[Item] = []
         self._running: dict[asyncio.Task[None], Sequence[Item]] = {}
         self._abandoning: asyncio.TimerHandle | None = None
-        self._wake: asyncio.TimerHandle | None = None
         self._pool = self._new_pool()
 
     async def run(self, model: Model, work: Work, client: str = "", due_s: float = inf) -> Outcome:
@@ -114,9 +112,8 @@ class Batcher:
         if self._is_stopped:
             _tell(items, [shutting_down() for _ in items])
             return
-        now_s = self._clock()
         for item, model, (job, left, events) in zip(items, models, begin_all(models, works), strict=True):
-            item.wait(model, job, left, events, now_s)
+            item.wait(model, job, left, events)
             item.work = left + (events or 0) // SPIKES_A_STEP + 1
         for client, together in groupby(items, _client_of):
             chunks = list(together)
@@ -179,7 +176,7 @@ class Batcher:
     async def close(self) -> None:
         """Run the waiting chunks, and end the threads. Endless work without a caller is stopped."""
         while self._running or self._waiting:
-            self._start(may_wait=False)
+            self._start()
             if self._running and not (await asyncio.wait(self._running, timeout=ABANDON_S))[0]:
                 for batch in self._running.values():
                     if not any(item.is_computed for item in batch):
@@ -213,29 +210,24 @@ class Batcher:
         else:
             self._start()
 
-    def _start(self, *, may_wait: bool = True) -> None:
+    def _start(self) -> None:
         """Start a batch on every free thread, or run one short batch on the event loop.
 
         Forgets the chunks without a caller before, and refuses those that have not begun in time.
         """
-        for handle in (self._wake, self._scheduled):
-            if handle is not None:
-                handle.cancel()
-        self._wake = self._scheduled = None
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
         now_s, waiting = self._clock(), self._waiting
         if not all(map(_is_computed, waiting)) or min(map(_due_of, waiting), default=inf) <= now_s:
             late = [item for item in waiting if item.due_s <= now_s]
             self._end(late, [waited_too_long() for _ in late])
             self._waiting = [item for item in waiting if item.is_computed]
         while len(self._running) < self._threads:
-            now_s = self._clock() if may_wait else inf
-            choice = self._policy.choose(self._waiting, now_s, self._backlog.turns)
-            if choice is None:
+            indices = self._policy.choose(self._waiting, self._backlog.turns)
+            if not indices:
                 return
-            if isinstance(choice, Wait):
-                self._wake = asyncio.get_running_loop().call_later(choice.until_s - now_s, self._start)
-                return
-            batch = [self._waiting[index] for index in choice.indices]
+            batch = [self._waiting[index] for index in indices]
             self._backlog.to_the_end(batch[0].client)
             is_short = bool(count := self._estimates.count_inline(batch))
             if not is_short:
@@ -245,7 +237,7 @@ class Batcher:
             if len(batch) == len(self._waiting):
                 self._waiting = []
             else:
-                chosen = set(choice.indices[:count])
+                chosen = set(indices[:count])
                 self._waiting = [item for index, item in enumerate(self._waiting) if index not in chosen]
             if is_short:
                 self._run_here(batch)
@@ -360,7 +352,7 @@ class Batcher:
     def _go_on(self, item: Item, job: Job) -> None:
         """Let a chunk wait for its next segment."""
         before, item.due_s = item.left, inf
-        item.wait(item.model, job, *size_of(item.model, job), self._clock())
+        item.wait(item.model, job, *size_of(item.model, job))
         item.is_long = item.is_long or job.steps > 0  # its segments would follow one another on the event loop
         self._backlog.progress(item, before - item.left)
         self._waiting.append(item)

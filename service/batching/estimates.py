@@ -88,7 +88,6 @@ class Item:
         steps: its steps of a batch.
         is_long: it is too long for the event loop.
         work: units that are not done (``backlog``).
-        since_s: its arrival, by the batcher's clock.
         is_computed: it waits for a segment, or is in one, and was not dropped.
     """
 
@@ -100,7 +99,6 @@ class Item:
     steps: int
     is_long: bool
     work: int
-    since_s: float
     ran = NOT_RUN
     is_computed = False
 
@@ -113,14 +111,13 @@ class Item:
         """Go on with chunks of this class that were computed together, each with its outcome or error."""
         raise NotImplementedError
 
-    def wait(self, model: Model, job: Job, left: int, events: int | None, now_s: float) -> None:
+    def wait(self, model: Model, job: Job, left: int, events: int | None) -> None:
         """Wait from now on for the next segment of a job, of which ``left`` and ``events`` are left."""
         self.model = model
         self.job = job
         self.group = model.group if job.raster is None else (model.group, "spikes")  # spikes in the reply cost more
         self.left = left
         self.events = events
-        self.since_s = now_s
         is_long = left > MAX_SEGMENT_STEPS
         self.steps = MAX_SEGMENT_STEPS if is_long else left
         if events is None and (resampler := job.stream.resampler) is not None:  # it may take long whatever its steps

@@ -111,19 +111,8 @@ async def test_an_unexpected_error_leaves_nobody_waiting(model: Model, gate: Gat
     await batcher.close()
 
 
-async def test_an_idle_engine_may_wait_for_a_batch(model: Model) -> None:
-    engine, now = RecordingEngine(), [0.0]
-    batcher = Batcher(engine, BatchPolicy(max_batch=2, max_wait_s=3600.0), threads=1, clock=lambda: now[0])
-    first = asyncio.create_task(batcher.run(model, work(model)))
-    await asyncio.sleep(0)
-    assert engine.sizes == []
-    await asyncio.gather(first, batcher.run(model, work(model)))
-    assert engine.sizes == [2]
-    await batcher.close()
-
-
 async def test_closing_runs_what_waits(model: Model) -> None:
-    batcher = Batcher(RecordingEngine(), BatchPolicy(max_wait_s=3600.0), threads=1)
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     task = asyncio.create_task(batcher.run(model, work(model)))
     await asyncio.sleep(0)
     await batcher.close()
