@@ -73,8 +73,6 @@ class StateStore(Protocol):
     committed, or may still be.
     """
 
-    name: str
-
     def lane(self, session: str) -> Hashable:
         """Return the lane of a session. Requests of one lane go together; lanes do not wait for each other."""
 

@@ -83,8 +83,6 @@ class FileStore:
         StoreUnusable: the file cannot be opened or created, is damaged, or is not a store of this version.
     """
 
-    name = "file"
-
     def __init__(
         self,
         path: Path,

@@ -49,7 +49,7 @@ class Sessions(NamedTuple):
     resume: bool = False
 
 
-def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -> Chunks:
+def unpack_chunks(data: bytes, item_bytes: int) -> Chunks:
     """Unpack a frame of chunks.
 
     Args:
@@ -58,7 +58,7 @@ def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -
     Raises:
         InputError: the bytes are no such frame. Its length is checked before anything is allocated.
     """
-    count, items, zero = head_of(data, CHUNKS, most_rows)
+    count, items, zero = head_of(data, CHUNKS, MOST_ROWS)
     check_length(data, HEAD.size + count * _CHUNK_ROW + items * item_bytes, f"{count} chunks of {items} items")
     if zero:
         raise InputError("bytes 12 to 15 of the frame are not 0: send 0 there")
@@ -76,13 +76,13 @@ def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -
     return Chunks(seq, handle, action, steps, length, memoryview(data)[at + 16 * count :])
 
 
-def unpack_sessions(data: bytes, *, most_rows: int = MOST_ROWS) -> Sessions:
+def unpack_sessions(data: bytes) -> Sessions:
     """Unpack a frame of sessions to open.
 
     Raises:
         InputError: the bytes are no such frame, or an id is too long or not ASCII.
     """
-    count, length, resume = head_of(data, SESSIONS, most_rows)
+    count, length, resume = head_of(data, SESSIONS, MOST_ROWS)
     if resume > 1:
         raise InputError(f"bytes 12 to 15 of the frame say {resume}: send 1 if all sessions have to have begun, else 0")
     check_length(data, HEAD.size + count * _SESSION_ROW + length, f"{count} sessions with {length} bytes of ids")

@@ -176,11 +176,6 @@ class Parameters(NamedTuple):
         return not (self.model is self.version is None)
 
     @property
-    def may_begin(self) -> bool:
-        """Return whether the chunk may be the first of its session."""
-        return self.session is None or self.seq == 0 or self.begin
-
-    @property
     def asks_more(self) -> bool:
         """Return whether the reply needs spikes or times."""
         return self.spikes or self.timing

@@ -297,8 +297,6 @@ class ClusterStore:
         StoreUnusable: the prefix would put all sessions on one node, or an option of the URL is not valid.
     """
 
-    name = "redis"
-
     def __init__(
         self,
         address: ClusterAddress,

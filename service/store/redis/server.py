@@ -505,8 +505,6 @@ class RedisStore:
         StoreUnusable: the URL is not valid.
     """
 
-    name = "redis"
-
     def __init__(
         self,
         url: str,

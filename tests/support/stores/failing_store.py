@@ -21,8 +21,6 @@ class FailingStore:
         batches: sizes of the commits so far.
     """
 
-    name = "failing"
-
     def __init__(self, inner: MemoryStore | None = None) -> None:
         self.inner = inner or MemoryStore()
         self.down = self.deaf = self.late = False

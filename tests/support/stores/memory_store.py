@@ -27,8 +27,6 @@ class MemoryStore:
         clock: seconds, for the removal of records.
     """
 
-    name = "memory"
-
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self._rows: dict[str, _Row] = {}
