@@ -20,14 +20,14 @@ from service.admission.budget import Permit, shutting_down, waited_too_long
 from service.batching.batcher import Batcher
 from service.batching.estimates import Item
 from service.engine.work import Outcome
-from service.errors import RETRY_S, KeyLimitReached, StoreUnavailable, forget_frames
+from service.errors import KeyLimitReached, StoreUnavailable, forget_frames
 from service.keys.ids import inner_id, new_id
 from service.observe.context import SESSION, HasContext
 from service.observe.counters import Counters
 from service.observe.drops import Drop
 from service.observe.watch import Watch
 from service.registry.commits import MAX_ATTEMPTS, contended
-from service.registry.entries import SessionEntry
+from service.registry.entries import SessionEntry, store_failed
 from service.registry.table import SessionTable
 from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Replay, are_next
@@ -153,14 +153,7 @@ class Applying(Item):
         if self.is_over:
             self._leave(entry)
         elif entry.store_failures != self._failures:
-            # else the session's requests would wait for a hung store one after the other
-            self._finish(
-                StoreUnavailable(
-                    "the session store failed on a request before this one: nothing was changed, "
-                    f"send the chunk again in {RETRY_S:g} s"
-                ),
-                is_own=False,
-            )
+            self._finish(store_failed(), is_own=False)
         elif self._first():
             _compute([self])
 

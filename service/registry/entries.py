@@ -12,7 +12,8 @@ import asyncio
 import sys
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from math import ceil, inf
 from typing import Literal
 
@@ -102,15 +103,49 @@ class SessionEntry:
         else:
             asyncio.get_running_loop().call_soon(self.waiting.popleft())
 
-    def turn(self, due_s: float = inf) -> _Turn:
-        """Make a context that holds the session exclusively, first come, first served.
+    @asynccontextmanager
+    async def turn(self, due_s: float = inf) -> AsyncIterator[None]:
+        """Hold the session exclusively, first come, first served, as a context manager.
 
         Raises:
             Overloaded: the turn did not come by ``due_s``, in seconds of ``time.monotonic``.
-            StoreUnavailable: the store failed on another request while this one waited. Else the session's requests
-                would wait for a hung store one after the other.
+            StoreUnavailable: as ``store_failed``.
         """
-        return _Turn(self, due_s)
+        SESSION.set(self.id)
+        failures = self.store_failures
+        await self._wait(due_s)
+        try:
+            if self.store_failures != failures:
+                raise store_failed()
+            try:
+                yield
+            except StoreUnavailable:
+                self.store_failures += 1
+                raise
+        finally:
+            self.give()
+
+    async def _wait(self, due_s: float) -> None:
+        """Take the session, after those that have waited longer."""
+        turn = asyncio.get_running_loop().create_future()
+
+        def go() -> None:
+            if turn.cancelled():
+                self.give()
+            else:
+                turn.set_result(None)
+
+        if self.take(go):
+            return
+        try:
+            async with asyncio.timeout(None if due_s == inf else due_s - time.monotonic()):
+                await turn
+        except BaseException as error:
+            if not self.forget(go) and turn.done() and not turn.cancelled():
+                self.give()  # the turn came at the same moment
+            if isinstance(error, TimeoutError):
+                raise waited_too_long() from None
+            raise
 
     @property
     def session(self) -> Session | None:
@@ -122,48 +157,15 @@ class SessionEntry:
         return session is not None and session.known.progress.ended
 
 
-class _Turn:
-    """The context of ``SessionEntry.turn``. A class, because a generator costs 2 us a chunk."""
+def store_failed() -> StoreUnavailable:
+    """Make the error for a request that waited for a session's turn while the store failed on another one.
 
-    __slots__ = ("_due_s", "_entry", "_failures")
-
-    def __init__(self, entry: SessionEntry, due_s: float) -> None:
-        self._entry = entry
-        self._due_s = due_s
-        self._failures = entry.store_failures
-
-    async def __aenter__(self) -> None:
-        entry = self._entry
-        SESSION.set(entry.id)
-        turn = asyncio.get_running_loop().create_future()
-
-        def go() -> None:
-            if turn.cancelled():
-                entry.give()
-            else:
-                turn.set_result(None)
-
-        if not entry.take(go):
-            try:
-                async with asyncio.timeout(None if self._due_s == inf else self._due_s - time.monotonic()):
-                    await turn
-            except BaseException as error:
-                if not entry.forget(go) and turn.done() and not turn.cancelled():
-                    entry.give()  # the turn came at the same moment
-                if isinstance(error, TimeoutError):
-                    raise waited_too_long() from None
-                raise
-        if self._entry.store_failures != self._failures:
-            self._entry.give()
-            raise StoreUnavailable(
-                "the session store failed on a request before this one: nothing was changed, "
-                f"send the chunk again in {RETRY_S:g} s"
-            )
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, StoreUnavailable):
-            self._entry.store_failures += 1
-        self._entry.give()
+    Else the session's requests would wait for a hung store one after the other.
+    """
+    return StoreUnavailable(
+        "the session store failed on a request before this one: nothing was changed, "
+        f"send the chunk again in {RETRY_S:g} s"
+    )
 
 
 OPEN_ROWS: tuple[RowName, ...] = ("first", "later")
