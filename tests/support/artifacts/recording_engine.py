@@ -85,6 +85,20 @@ async def gathered(batcher: Batcher, model: Model, gate: Gate, works: Sequence[W
     return [blocker, *tasks]
 
 
+async def together(
+    engine: RecordingEngine, model: Model, gate: Gate, works: Sequence[Work], *, on_loop: bool
+) -> tuple[Batcher, list[asyncio.Task[Outcome]]]:
+    """The works as tasks of one batch, on the event loop or on a thread, which waits for the gate to be opened."""
+    if not on_loop:
+        batcher = Batcher(engine, BatchPolicy(), threads=1)
+        _, *tasks = await gathered(batcher, model, gate, works)
+        return batcher, tasks
+    batcher = await warmed(engine, model)
+    tasks = [asyncio.create_task(batcher.run(model, item)) for item in works]
+    await asyncio.sleep(0)
+    return batcher, tasks
+
+
 async def warmed(engine: RecordingEngine, model: Model) -> Batcher:
     """A batcher that runs on the loop whatever it knows the length of."""
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=3600.0)

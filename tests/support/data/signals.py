@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from service.runtime.onnx import Array
-from service.wire.chunk import AudioChunk
-from tests.support.artifacts.fake_graph import CHANNELS, RATE_HZ
+from service.wire.chunk import AudioChunk, SpikeChunk, ValuesChunk
+from tests.support.artifacts.fake_graph import CHANNELS, RATE_HZ, ROW
 
 
 def sound(samples: int, seed: int = 0) -> Array:
@@ -38,3 +38,16 @@ def words(count: int, rate_hz: int = RATE_HZ, seed: int = 0, pause_s: float = 0.
         end += word + pause
     samples: Array = (rng.uniform(-1, 1, end) * loudness[:end] * 32_767).astype(np.int16)
     return samples
+
+
+def spike_bursts(steps: int) -> SpikeChunk:
+    """Bursts of spikes in a sparse background, one in 60 steps."""
+    rate = np.where(np.arange(steps) % 60 < 25, 0.6, 0.01)
+    step, unit = np.nonzero(np.random.default_rng(0).random((steps, CHANNELS)) < rate[:, None])
+    return SpikeChunk(steps, step.astype(np.int64), unit.astype(np.int64))
+
+
+def row_bursts(steps: int) -> ValuesChunk:
+    """Values of a sensor that moves now and then, once in 60 steps."""
+    moves = np.where(np.arange(steps) % 60 < 25, 1.0, 0.0)
+    return ValuesChunk((np.random.default_rng(0).normal(size=(steps, ROW)) * moves[:, None]).astype(np.float32))

@@ -45,17 +45,6 @@ def test_all_together_have_a_limit() -> None:
     enter(backlog, "b", 100)
 
 
-def test_a_client_that_has_nothing_here_may_send_a_chunk_beyond_the_limit() -> None:
-    backlog = Backlog(1_000, 1.0, threads=1)
-    first = enter(backlog, "a", 1_000)
-    second = enter(backlog, "b", 600)
-    with pytest.raises(Overloaded):
-        enter(backlog, "a", 1)
-    backlog.leave([first])
-    enter(backlog, "a", 1_000)
-    backlog.leave([second])
-
-
 def test_the_first_chunk_of_all_is_taken_however_long_it_is() -> None:
     backlog = Backlog(1_000, 0.5, threads=1)
     enter(backlog, "a", 20_000)
@@ -71,17 +60,6 @@ def test_long_chunks_of_a_thousand_addresses_do_not_add_up() -> None:
         taken += 1
     assert (taken, backlog.work) == (100, 2_000_000)
     enter(backlog, "good", 1_000)  # a short one has its turn after one segment of each
-
-
-def test_what_is_done_makes_room() -> None:
-    backlog = Backlog(100, 1.0, threads=1)
-    chunk = enter(backlog, "a", 100)
-    with pytest.raises(Overloaded):
-        enter(backlog, "a", 40)
-    backlog.progress(chunk, 40)
-    enter(backlog, "a", 40)
-    backlog.leave([chunk])
-    assert backlog.work == 40
 
 
 @pytest.mark.parametrize(("threads", "others", "retry_s"), [(1, 0, 20.0), (2, 0, 10.0), (2, 1, 20.0)])

@@ -21,12 +21,20 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.watch import Watch
 from service.runtime.device import Device
-from service.wire.chunk import AudioChunk, ValuesChunk, spike_chunk
+from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, spike_chunk
 from tests.support.artifacts.artifact import Takes, write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES, load_fake
 from tests.support.artifacts.gate import Gate
-from tests.support.artifacts.recording_engine import Metered, RecordingEngine, Threads, gathered, warmed, work
-from tests.support.data.signals import sound
+from tests.support.artifacts.recording_engine import (
+    Metered,
+    RecordingEngine,
+    Threads,
+    gathered,
+    together,
+    warmed,
+    work,
+)
+from tests.support.data.signals import audio_chunk, sound
 
 
 async def test_what_gathers_while_the_engine_is_busy_is_one_batch(model: Model, gate: Gate) -> None:
@@ -75,29 +83,33 @@ async def test_a_batch_starts_though_chunks_keep_coming(model: Model) -> None:
     await batcher.close()
 
 
+@pytest.mark.parametrize("on_loop", [False, True])
 @pytest.mark.parametrize("leaving", [0, 2, 3])
-async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leaving: int) -> None:
-    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
-    tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in (0, 1, 2, 4)])
-    tasks[1 + leaving].cancel()
+async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leaving: int, on_loop: bool) -> None:
+    engine = RecordingEngine()
+    works = [work(model, unit) for unit in (0, 1, 2, 4)]
+    batcher, tasks = await together(engine, model, gate, works, on_loop=on_loop)
+    tasks[leaving].cancel()
     gate.opened.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [isinstance(result, asyncio.CancelledError) for result in results] == [
-        index == 1 + leaving for index in range(5)
-    ]
+    assert [isinstance(result, asyncio.CancelledError) for result in results] == [i == leaving for i in range(4)]
+    assert engine.sizes == [1, 3]
     assert isinstance(await batcher.run(model, work(model)), Outcome)
     await batcher.close()
 
 
+@pytest.mark.parametrize("on_loop", [False, True])
 @pytest.mark.parametrize("index", [0, 2, 3])
-async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(model: Model, gate: Gate, index: int) -> None:
+async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(
+    model: Model, gate: Gate, index: int, on_loop: bool
+) -> None:
     units = [0, 1, 2, 4]
     units[index] = RecordingEngine.POISON
-    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
-    tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in units])
+    works = [work(model, unit) for unit in units]
+    batcher, tasks = await together(RecordingEngine(), model, gate, works, on_loop=on_loop)
     gate.opened.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [isinstance(result, ArtifactError) for result in results[1:]] == [i == index for i in range(4)]
+    assert [isinstance(result, ArtifactError) for result in results] == [i == index for i in range(4)]
     await batcher.close()
 
 
@@ -250,8 +262,7 @@ class MeteredAudio(Metered):
 async def test_the_time_of_the_encoder_counts_in_a_segment(model: Model, together: int) -> None:
     engine = MeteredAudio()
     batcher = engine.batcher(inline_s=0.0)
-    samples = sound(300 * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768)
-    audio = Work(initial_stream(model), AudioChunk(samples, RATE_HZ), end=False)
+    audio = Work(initial_stream(model), audio_chunk(sound(300 * STEP_SAMPLES, 1)), end=False)
     await batcher.run(model, audio)  # its cost is known now
     engine.longest_s = 0.0
     await asyncio.gather(*(batcher.run(model, audio) for _ in range(together)))
@@ -283,8 +294,7 @@ class DearSpikes(Metered):
 async def test_the_time_of_the_encoder_counts_where_the_network_then_runs_on_a_thread(model: Model) -> None:
     engine = DearSpikes()
     batcher = engine.batcher(inline_s=0.05)
-    samples = sound(10 * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768)
-    audio = Work(initial_stream(model), AudioChunk(samples, RATE_HZ), end=False)
+    audio = Work(initial_stream(model), audio_chunk(sound(10 * STEP_SAMPLES, 1)), end=False)
     for _ in range(2 * SETTLED):
         await batcher.run(model, work(model, steps=10))
         await batcher.run(model, audio)
@@ -299,10 +309,9 @@ async def test_chunks_without_a_step_say_nothing_of_what_a_step_takes(model: Mod
     """Sound shorter than a step, and ends without input."""
     engine = Metered()
     batcher = engine.batcher(inline_s=10e-3)
-    samples = sound(100 * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768)
 
     def heard(steps: float) -> Work:
-        chunk = AudioChunk(samples[: int(steps * STEP_SAMPLES)], RATE_HZ)
+        chunk = audio_chunk(sound(100 * STEP_SAMPLES, 1)[: int(steps * STEP_SAMPLES)])
         return Work(initial_stream(model), chunk, end=False)
 
     streams = []
@@ -347,27 +356,26 @@ async def test_values_are_batched_and_cut_as_the_other_kinds(tmp_path: Path, tak
     await batcher.close()
 
 
-@pytest.mark.parametrize(("steps", "spikes", "units"), [(100, 0, 101), (100, 7, 101), (100, 100, 113)])
-async def test_spikes_are_work_beside_the_steps(model: Model, gate: Gate, steps: int, spikes: int, units: int) -> None:
-    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
-    chunk = spike_chunk(steps, range(spikes), [0] * spikes)
-    task = asyncio.create_task(batcher.run(model, Work(initial_stream(model), chunk, end=False)))
-    await asyncio.sleep(0)
-    assert batcher.waiting_work == units
-    gate.opened.set()
-    await task
-    await batcher.close()
-
-
-async def test_a_row_of_values_is_a_step_of_work(tmp_path: Path, gate: Gate) -> None:
-    write_artifact(tmp_path, takes="values")
+@pytest.mark.parametrize(
+    ("takes", "chunk", "units"),
+    [
+        ("spikes", spike_chunk(100, [], []), 101),
+        ("spikes", spike_chunk(100, range(7), [0] * 7), 101),
+        ("spikes", spike_chunk(100, range(100), [0] * 100), 113),
+        ("values", ValuesChunk(np.ones((25, CHANNELS), np.float32)), 26),
+    ],
+    ids=["steps", "few spikes", "spikes", "rows"],
+)
+async def test_spikes_are_work_beside_the_steps_and_a_row_of_values_is_a_step(
+    tmp_path: Path, gate: Gate, takes: Takes, chunk: Chunk, units: int
+) -> None:
+    write_artifact(tmp_path, takes=takes)
     model = ModelCatalog(tmp_path, load=gate.load).get()
     batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     gate.opened.clear()
-    chunk = ValuesChunk(np.ones((25, CHANNELS), np.float32))
     task = asyncio.create_task(batcher.run(model, Work(initial_stream(model), chunk, end=False)))
     await asyncio.sleep(0)
-    assert batcher.waiting_work == 25 + 1
+    assert batcher.waiting_work == units
     gate.opened.set()
     await task
     await batcher.close()
@@ -441,39 +449,4 @@ async def test_long_chunks_take_turns(model: Model) -> None:
 
     await asyncio.gather(run(1_500), run(1_500))
     assert done_s[1] - done_s[0] <= 2 * SEGMENT_S
-    await batcher.close()
-
-
-async def test_a_long_chunk_gives_the_bits_of_one_call(model: Model) -> None:
-    engine = Metered()
-    batcher = engine.batcher(inline_s=4e-3)
-    long = work(model, unit=2, steps=700)
-    outcome = await batcher.run(model, long)
-    (alone,) = Engine(10_000, 10_000).run(model, [long])
-    assert outcome.result.scores.tobytes() == alone.result.scores.tobytes()
-    assert len(engine.sizes) > 10
-    await batcher.close()
-
-
-@pytest.mark.parametrize("leaving", [0, 2, 3])
-async def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leaving: int) -> None:
-    engine = RecordingEngine()
-    batcher = await warmed(engine, model)
-    tasks = [asyncio.create_task(batcher.run(model, work(model, unit))) for unit in (0, 1, 2, 4)]
-    await asyncio.sleep(0)
-    tasks[leaving].cancel()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [isinstance(result, asyncio.CancelledError) for result in results] == [i == leaving for i in range(4)]
-    assert engine.sizes == [1, 3]
-    await batcher.close()
-
-
-@pytest.mark.parametrize("index", [0, 2, 3])
-async def test_an_error_on_the_loop_reaches_only_the_caller_whose_chunk_it_is(model: Model, index: int) -> None:
-    units = [0, 1, 2, 4]
-    units[index] = RecordingEngine.POISON
-    batcher = await warmed(RecordingEngine(), model)
-    tasks = [asyncio.create_task(batcher.run(model, work(model, unit))) for unit in units]
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [isinstance(result, ArtifactError) for result in results] == [i == index for i in range(4)]
     await batcher.close()

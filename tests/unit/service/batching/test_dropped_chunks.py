@@ -19,7 +19,7 @@ from service.models.model import Model
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.artifacts.gate import WITHIN_S, Gate
-from tests.support.artifacts.recording_engine import Metered, RecordingEngine, gathered, warmed, work
+from tests.support.artifacts.recording_engine import Metered, RecordingEngine, gathered, together, work
 
 
 @pytest.fixture
@@ -227,13 +227,9 @@ async def test_a_broken_state_reaches_only_its_caller_and_the_batch_runs_once(
     model: Model, gate: Gate, on_loop: bool
 ) -> None:
     engine = BreakingEngine()
-    batcher = await warmed(engine, model) if on_loop else Batcher(engine, BatchPolicy(), threads=1)
     works = [work(model, unit) for unit in (1, 2, 4)]
-    if on_loop:
-        tasks = [asyncio.create_task(batcher.run(model, item)) for item in works]
-    else:
-        _, *tasks = await gathered(batcher, model, gate, works)
-        gate.opened.set()
+    batcher, tasks = await together(engine, model, gate, works, on_loop=on_loop)
+    gate.opened.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [Outcome, StateBroken, Outcome]
     assert engine.sizes == [1, 3]
@@ -249,14 +245,9 @@ class ForgettingEngine(RecordingEngine):
 
 @pytest.mark.parametrize("on_loop", [False, True])
 async def test_a_defect_behind_the_engine_reaches_all_callers(model: Model, gate: Gate, on_loop: bool) -> None:
-    engine = ForgettingEngine()
-    batcher = await warmed(engine, model) if on_loop else Batcher(engine, BatchPolicy(), threads=1)
     works = [work(model, unit) for unit in (1, 2, 4)]
-    if on_loop:
-        tasks = [asyncio.create_task(batcher.run(model, item)) for item in works]
-    else:
-        _, *tasks = await gathered(batcher, model, gate, works)
-        gate.opened.set()
+    batcher, tasks = await together(ForgettingEngine(), model, gate, works, on_loop=on_loop)
+    gate.opened.set()
     async with asyncio.timeout(WITHIN_S):
         results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [ValueError] * 3

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
@@ -13,19 +10,11 @@ from service.contract.endpointing import EndpointingChange
 from service.engine.endpointing_choice import with_endpointing
 from service.engine.engine import Engine
 from service.engine.work import Job, Work, begin, initial_stream, size_of
-from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from service.wire.chunk import AudioChunk, SpikeChunk
-from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.fake_graph import RATE_HZ, load_fake
+from service.wire.chunk import SpikeChunk
+from tests.support.artifacts.fake_graph import RATE_HZ
 from tests.support.artifacts.recording_engine import RecordingEngine
-from tests.support.data.signals import words
-
-
-@pytest.fixture
-def digits(tmp_path: Path) -> Model:
-    write_artifact(tmp_path)
-    return ModelCatalog(tmp_path, load=load_fake).get()
+from tests.support.data.signals import audio_chunk, words
 
 
 def silence(model: Model, steps: int) -> Work:
@@ -34,25 +23,25 @@ def silence(model: Model, steps: int) -> Work:
     return Work(stream, chunk, end=False)
 
 
-async def test_the_estimate_of_a_network_is_not_of_chunks_that_it_does_not_hear(digits: Model) -> None:
+async def test_the_estimate_of_a_network_is_not_of_chunks_that_it_does_not_hear(model: Model) -> None:
     engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=0.0, timer=iter(np.arange(0.0, 1e3, 1.0)).__next__)
     for _ in range(20):
-        await batcher.run(digits, silence(digits, 1))
-    assert batcher._estimates.network[digits.name, digits.version].seconds(2, 0) == float("inf")
+        await batcher.run(model, silence(model, 1))
+    assert batcher._estimates.network[model.name, model.version].seconds(2, 0) == float("inf")
     await batcher.close()
 
 
-def test_work_that_is_left_does_not_shrink_while_an_utterance_ends(digits: Model) -> None:
-    sound = AudioChunk(words(3).astype(np.float32) / np.float32(32_768), RATE_HZ)
-    stream = with_endpointing(digits, initial_stream(digits), sound, EndpointingChange(silence_s=0.1))
+def test_work_that_is_left_does_not_shrink_while_an_utterance_ends(model: Model) -> None:
+    sound = audio_chunk(words(3))
+    stream = with_endpointing(model, initial_stream(model), sound, EndpointingChange(silence_s=0.1))
     engine = Engine(20_000)
-    job, ended = begin(digits, Work(stream, sound, end=True)), 0
+    job, ended = begin(model, Work(stream, sound, end=True)), 0
     while isinstance(job, Job):
         ended += job.after is not None
-        left, _ = size_of(digits, job)
-        assert left * digits.encoder.samples_per_step >= len(sound.samples) - _position(job) - RATE_HZ // 50
-        (job,) = engine.compute(digits, engine.take(digits, [job], 7))  # type: ignore[assignment]
+        left, _ = size_of(model, job)
+        assert left * model.encoder.samples_per_step >= len(sound.samples) - _position(job) - RATE_HZ // 50
+        (job,) = engine.compute(model, engine.take(model, [job], 7))  # type: ignore[assignment]
     assert ended >= 3
 
 

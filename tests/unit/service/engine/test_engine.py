@@ -17,24 +17,22 @@ from service.errors import ArtifactError, InputError, TooLarge, UnsupportedInput
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Graph
-from service.wire.chunk import AudioChunk, Chunk, Samples, spike_chunk
+from service.wire.chunk import AudioChunk, Chunk, spike_chunk
 from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.fake_graph import CHANNELS, OUTPUTS, SKIP, STEP_SAMPLES, TAIL, Rule, load_fake
+from tests.support.artifacts.fake_graph import (
+    CHANNELS,
+    OUTPUTS,
+    SKIP,
+    STEP_SAMPLES,
+    TAIL,
+    Rule,
+    load_fake,
+    probabilities_of,
+)
 from tests.support.artifacts.gate import Gate
-from tests.support.data.signals import sound, spikes
+from tests.support.data.signals import audio_chunk, sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000, segment_steps=7)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("models")
-    write_artifact(folder)
-    return ModelCatalog(folder, load=load_fake).get()
-
-
-def samples(count: int, seed: int = 0) -> Samples:
-    return sound(count, seed).astype(np.float32) / np.float32(32_768)
 
 
 def run(model: Model, stream: StreamState, chunk: Chunk | None, end: bool = False, engine: Engine = ENGINE) -> Outcome:
@@ -54,25 +52,14 @@ def same(first: StreamState, second: StreamState) -> bool:
     )
 
 
-def reference(times: list[int], units: list[int], steps: int, model: Model) -> np.ndarray:
-    """Probabilities of the fake network, straight from its equations."""
-    weights = np.sin(np.arange(CHANNELS * OUTPUTS, dtype=np.float32).reshape(CHANNELS, OUTPUTS)).astype(np.float32)
-    potential = np.zeros(OUTPUTS)
-    score = np.zeros(OUTPUTS)
-    for t in range(steps):
-        potential = 0.5 * potential + sum((weights[u] for s, u in zip(times, units, strict=True) if s == t), 0.0)
-        if t >= model.manifest.decision.skip_steps:
-            score += np.exp(potential) / np.exp(potential).sum()
-    return score / (steps - SKIP)
-
-
 def test_spikes_reach_the_network_at_their_steps(digits: Model) -> None:
     times, units = spikes(23)
     result = run(digits, initial_stream(digits), spike_chunk(23, times, units)).result
     assert result.steps == 23
     assert result.readout is None
-    expected = reference(times.tolist(), units.tolist(), 23, digits)
-    np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
+    ones = np.zeros((23, CHANNELS), np.float32)
+    ones[times, units] = 1
+    np.testing.assert_allclose(result.probabilities, probabilities_of(ones), atol=1e-6)
 
 
 @settings(max_examples=30)
@@ -82,7 +69,7 @@ def test_spikes_reach_the_network_at_their_steps(digits: Model) -> None:
     segment=st.integers(1, 50),
 )
 def test_any_cutting_of_audio_gives_the_same_bits(digits: Model, rate_hz: int, cuts: list[int], segment: int) -> None:
-    whole = samples(3000)
+    whole = audio_chunk(sound(3000)).samples
     expected = run(digits, initial_stream(digits), AudioChunk(whole, rate_hz), end=True)
     engine = Engine(1000, segment)
     stream, steps = initial_stream(digits), 0
@@ -110,9 +97,9 @@ def test_any_cutting_of_spikes_gives_the_same_bits(digits: Model, cuts: list[int
 
 
 def test_the_end_may_come_by_itself(digits: Model) -> None:
-    whole = samples(1234)
-    expected = run(digits, initial_stream(digits), AudioChunk(whole, 16_000), end=True)
-    opened = run(digits, initial_stream(digits), AudioChunk(whole, 16_000))
+    whole = audio_chunk(sound(1234), 16_000)
+    expected = run(digits, initial_stream(digits), whole, end=True)
+    opened = run(digits, initial_stream(digits), whole)
     ended = run(digits, opened.stream, None, end=True)
     assert same(ended.stream, expected.stream)
     assert opened.result.steps + ended.result.steps == expected.result.steps
@@ -129,16 +116,16 @@ def test_chunks_without_a_step_run_together(digits: Model) -> None:
 
 def test_a_batch_gives_what_each_chunk_gives_alone(digits: Model) -> None:
     times, units = spikes(20)
-    opened = run(digits, initial_stream(digits), AudioChunk(samples(500, 3), 8000)).stream
+    opened = run(digits, initial_stream(digits), audio_chunk(sound(500, 3))).stream
     fresh = initial_stream(digits)
     batch = [
-        Work(fresh, AudioChunk(samples(2000, 1), 8000), False),
+        Work(fresh, audio_chunk(sound(2000, 1)), False),
         Work(fresh, spike_chunk(20, times, units), True),
-        Work(opened, AudioChunk(samples(700, 2), 8000), True),
-        Work(fresh, AudioChunk(samples(30, 4), 8000), False),  # less than a step
+        Work(opened, audio_chunk(sound(700, 2)), True),
+        Work(fresh, audio_chunk(sound(30, 4)), False),  # less than a step
         Work(fresh, spike_chunk(3, [1], [2]), False),
         Work(opened, None, True),
-        Work(fresh, AudioChunk(samples(4000, 5), 16_000), False),
+        Work(fresh, audio_chunk(sound(4000, 5), 16_000), False),
     ]
     together = ENGINE.run(digits, batch)
     for work, outcome in zip(batch, together, strict=True):
@@ -168,17 +155,17 @@ def test_a_chunk_that_goes_on_keeps_no_readouts_of_its_batch(tmp_path: Path) -> 
 
 
 def test_samples_that_fill_no_step_wait(digits: Model) -> None:
-    outcome = run(digits, initial_stream(digits), AudioChunk(samples(STEP_SAMPLES - 1), 8000))
+    outcome = run(digits, initial_stream(digits), audio_chunk(sound(STEP_SAMPLES - 1)))
     assert (outcome.result.steps, len(outcome.stream.pending)) == (0, STEP_SAMPLES - 1)
     assert not outcome.result.is_decided
     np.testing.assert_array_equal(outcome.result.probabilities, np.full(OUTPUTS, np.float32(1 / OUTPUTS)))
-    outcome = run(digits, outcome.stream, AudioChunk(samples(1), 8000))
+    outcome = run(digits, outcome.stream, audio_chunk(sound(1)))
     assert (outcome.result.steps, len(outcome.stream.pending)) == (1, 0)
 
 
 def test_a_chunk_without_a_step_repeats_the_result(digits: Model) -> None:
-    first = run(digits, initial_stream(digits), AudioChunk(samples(1000), 8000))
-    second = run(digits, first.stream, AudioChunk(samples(1), 8000))
+    first = run(digits, initial_stream(digits), audio_chunk(sound(1000)))
+    second = run(digits, first.stream, audio_chunk(sound(1)))
     assert second.result.steps == 0
     assert second.result.is_decided
     np.testing.assert_array_equal(second.result.probabilities, first.result.probabilities)
@@ -196,7 +183,7 @@ def test_each_rule_answers(tmp_path: Path, rule: Rule) -> None:
     model = ModelCatalog(tmp_path, load=load_fake).get()
     times, units = spikes(20)
     first = run(model, initial_stream(model), spike_chunk(20, times, units))
-    again = run(model, replace_kind(first.stream), AudioChunk(samples(3), 8000))
+    again = run(model, replace_kind(first.stream), audio_chunk(sound(3)))
     np.testing.assert_allclose(again.result.probabilities, first.result.probabilities, atol=1e-6)
     if rule == "trace":
         assert first.result.readout is not None
@@ -228,9 +215,9 @@ def test_readouts_of_a_batch_end_with_their_streams(tmp_path: Path) -> None:
 def test_a_failing_batch_leaves_the_streams(models: Path) -> None:
     gate = Gate()
     model = ModelCatalog(models, load=gate.load).get()
-    stream = run(model, initial_stream(model), AudioChunk(samples(990), 16_000)).stream
+    stream = run(model, initial_stream(model), audio_chunk(sound(990), 16_000)).stream
     before = stream.network.copy()
-    work = Work(stream, AudioChunk(samples(3000, 1), 16_000), False)
+    work = Work(stream, audio_chunk(sound(3000, 1), 16_000), False)
     gate.failure = ArtifactError("the graph failed")
     with pytest.raises(ArtifactError):
         ENGINE.run(model, [work, work])
@@ -272,19 +259,19 @@ def test_what_the_stream_does_not_take_is_refused(digits: Model, tmp_path: Path)
     write_artifact(tmp_path / "deaf", takes_audio=False)
     deaf = ModelCatalog(tmp_path / "deaf", load=load_fake).get()
     fresh = initial_stream(digits)
-    listening = run(digits, fresh, AudioChunk(samples(10), 8000)).stream
+    listening = run(digits, fresh, audio_chunk(sound(10))).stream
     spiking = run(digits, fresh, spike_chunk(2, [], [])).stream
     wide = spike_chunk(2, [0], [CHANNELS])
     for model, stream, chunk, kind, sentence in (
         (digits, fresh, None, InputError, "the session is empty"),
         (digits, fresh, wide, InputError, f"unit {CHANNELS} is outside model 'digits''s channels 0-{CHANNELS - 1}"),
         (digits, fresh, spike_chunk(1001, [], []), TooLarge, "1001 steps of 0.01 s, at most 1000"),
-        (digits, fresh, AudioChunk(samples(1000 * STEP_SAMPLES + 1), 8000), TooLarge, "1001 steps"),
-        (digits, fresh, AudioChunk(samples(1001 * STEP_SAMPLES // 8), 1000), TooLarge, "1001 steps"),
-        (digits, listening, AudioChunk(samples(10), 16_000), InputError, "8000 Hz, this chunk's is 16000 Hz"),
+        (digits, fresh, audio_chunk(sound(1000 * STEP_SAMPLES + 1)), TooLarge, "1001 steps"),
+        (digits, fresh, audio_chunk(sound(1001 * STEP_SAMPLES // 8), 1000), TooLarge, "1001 steps"),
+        (digits, listening, audio_chunk(sound(10), 16_000), InputError, "8000 Hz, this chunk's is 16000 Hz"),
         (digits, listening, spike_chunk(2, [], []), InputError, "began with audio"),
-        (digits, spiking, AudioChunk(samples(10), 8000), InputError, "began with spikes"),
-        (deaf, initial_stream(deaf), AudioChunk(samples(10), 8000), UnsupportedInput, "takes spikes"),
+        (digits, spiking, audio_chunk(sound(10)), InputError, "began with spikes"),
+        (deaf, initial_stream(deaf), audio_chunk(sound(10)), UnsupportedInput, "takes spikes"),
     ):
         with pytest.raises(kind, match=sentence):
             ENGINE.check(model, stream, chunk)

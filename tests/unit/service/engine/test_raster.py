@@ -21,8 +21,8 @@ from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Array
-from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, chunk_length, part_of_chunk, spike_chunk
-from tests.support.artifacts.artifact import Takes, write_artifact
+from service.wire.chunk import Chunk, ValuesChunk, chunk_length, part_of_chunk, spike_chunk
+from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import (
     CHANNELS,
     HIDDEN,
@@ -32,33 +32,13 @@ from tests.support.artifacts.fake_graph import (
     TAIL,
     FakeNetwork,
     hidden_spikes,
-    load_fake,
 )
-from tests.support.data.signals import sound, spikes, words
+from tests.support.data.signals import audio_chunk, sound, spikes, words
 
 ENGINES = (Engine(max_chunk_steps=20_000), Engine(max_chunk_steps=20_000, segment_steps=7))
 CUTS = st.lists(st.integers(0, 10**6), max_size=20)
 Seen = set[tuple[str, int, int]]
 """Layer, step of the session and unit of each spike."""
-
-
-def made(folder: Path, takes: Takes | None = None) -> Model:
-    write_artifact(folder, takes=takes)
-    return ModelCatalog(folder, load=load_fake).get()
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return made(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def sensor(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return made(tmp_path_factory.mktemp("models"), "rows")
-
-
-def audio(count: int, rate_hz: int) -> AudioChunk:
-    return AudioChunk(sound(count, 0).astype(np.float32) / np.float32(32_768), rate_hz)
 
 
 def rows(steps: int) -> ValuesChunk:
@@ -125,7 +105,7 @@ def test_any_chunking_shows_the_same_spikes(
     model = sensor if kind == "values" else digits
     chunk: Chunk = spike_chunk(60, *spikes(60)) if kind == "spikes" else rows(60)
     if kind.isdigit():
-        chunk = audio(3000, int(kind))
+        chunk = audio_chunk(sound(3000), int(kind))
     whole, _, expected = streamed(model, chunk, [], ENGINES[0])
     seen, _, outcomes = streamed(model, chunk, cuts, engine)
     assert seen == whole
@@ -139,7 +119,7 @@ def test_any_chunking_shows_the_same_spikes_of_utterances(
     digits: Model, cuts: list[int], engine: Engine, rate_hz: int
 ) -> None:
     change = EndpointingChange(silence_s=0.15, preroll_s=0.1, no_speech_s=0.6, max_s=0.5)
-    chunk = AudioChunk(words(3, rate_hz).astype(np.float32) / np.float32(32_768), rate_hz)
+    chunk = audio_chunk(words(3, rate_hz), rate_hz)
     whole, _, (outcome,) = streamed(digits, chunk, [], ENGINES[0], change)
     assert streamed(digits, chunk, cuts, engine, change)[0] == whole
     # each utterance is seen as a session of its own, but for the silence after it
@@ -157,7 +137,7 @@ def test_any_chunking_shows_the_same_spikes_of_utterances(
 
 
 def test_answers_with_and_without_spikes_have_the_same_bits_in_one_batch(digits: Model) -> None:
-    stream, chunk = initial_stream(digits), audio(3000, 16_000)
+    stream, chunk = initial_stream(digits), audio_chunk(sound(3000), 16_000)
     asks = [True, False, True, False]
     for engine in ENGINES:
         batch = [Work(stream, part_of_chunk(chunk, 0, 3000 - n), True, spikes=wants) for n, wants in enumerate(asks)]
@@ -175,7 +155,7 @@ def test_answers_with_and_without_spikes_have_the_same_bits_in_one_batch(digits:
 
 
 def test_a_chunk_that_fills_no_step_has_no_spikes(digits: Model) -> None:
-    (outcome,) = ENGINES[0].run(digits, [Work(initial_stream(digits), audio(79, 8000), False, spikes=True)])
+    (outcome,) = ENGINES[0].run(digits, [Work(initial_stream(digits), audio_chunk(sound(79)), False, spikes=True)])
     assert outcome.result.raster == ()
     assert spikes_of(digits, None, (), 0, 0) == {
         "first_step": 0,

@@ -23,44 +23,26 @@ from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length, part_of_chunk
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, RATE_HZ, ROW, load_fake
-from tests.support.data.signals import words
+from tests.support.data.signals import audio_chunk, row_bursts, spike_bursts, words
 
 ENGINES = (Engine(max_chunk_steps=20_000), Engine(max_chunk_steps=20_000, segment_steps=7))
 CHANGE = EndpointingChange(silence_s=0.15, preroll_s=0.1, no_speech_s=0.6, max_s=0.5)
 Events = list[Any]
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("models")
-    write_artifact(folder)
-    return ModelCatalog(folder, load=load_fake).get()
-
-
-@pytest.fixture(scope="module")
-def sensor(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("models")
-    write_artifact(folder, takes="rows")
-    return ModelCatalog(folder, load=load_fake).get()
-
-
 def audio(rate_hz: int, count: int = 4) -> AudioChunk:
-    return AudioChunk(words(count, rate_hz).astype(np.float32) / np.float32(32_768), rate_hz)
+    return audio_chunk(words(count, rate_hz), rate_hz)
 
 
-def spike_train(steps: int) -> SpikeChunk:
-    """Bursts of spikes in a sparse background."""
-    rng = np.random.default_rng(0)
-    rate = np.where(np.arange(steps) % 60 < 25, 0.6, 0.01)
-    step, unit = np.nonzero(rng.random((steps, CHANNELS)) < rate[:, None])
-    return SpikeChunk(steps, step.astype(np.int64), unit.astype(np.int64))
+def stream_of(kind: int | str, digits: Model, sensor: Model) -> tuple[Model, Chunk, float]:
+    """A model, a stream of several utterances for it, and how long a sample or a step lasts.
 
-
-def rows(steps: int) -> ValuesChunk:
-    """A sensor that moves now and then."""
-    rng = np.random.default_rng(0)
-    moves = np.where(np.arange(steps) % 60 < 25, 1.0, 0.0)
-    return ValuesChunk((rng.normal(size=(steps, ROW)) * moves[:, None]).astype(np.float32))
+    Args:
+        kind: the rate of sound, "spikes" or "values".
+    """
+    if isinstance(kind, int):
+        return digits, audio(kind), 1 / kind
+    return (sensor, row_bursts(300), 0.01) if kind == "values" else (digits, spike_bursts(300), 0.01)
 
 
 def ends_of(outcome: Outcome) -> Events:
@@ -93,40 +75,24 @@ def alone(model: Model, chunk: Chunk) -> list[float]:
 CUTS = st.lists(st.integers(0, 10**6), max_size=40)
 
 
+@pytest.mark.parametrize("kind", ["sound", "spikes", "values"])
 @settings(max_examples=25, deadline=None)
 @given(cuts=CUTS, rate_hz=st.sampled_from([RATE_HZ, 16_000, 11_025, 44_100]), engine=st.sampled_from(ENGINES))
-def test_sound_is_cut_into_the_same_utterances_in_any_chunks(
-    digits: Model, cuts: list[int], rate_hz: int, engine: Engine
+def test_a_stream_is_cut_into_the_same_utterances_in_any_chunks(
+    digits: Model, sensor: Model, kind: str, cuts: list[int], rate_hz: int, engine: Engine
 ) -> None:
-    sound = audio(rate_hz)
-    whole, _ = heard(digits, sound, [])
-    assert heard(digits, sound, cuts, engine)[0] == whole
-    assert [event["type"] for event in whole if event["type"] == "SpeechStarted"] == ["SpeechStarted"] * 4
-
-
-@settings(max_examples=25, deadline=None)
-@given(cuts=CUTS, engine=st.sampled_from(ENGINES))
-def test_spikes_are_cut_into_the_same_utterances_in_any_chunks(digits: Model, cuts: list[int], engine: Engine) -> None:
-    train = spike_train(300)
-    whole, _ = heard(digits, train, [])
-    assert heard(digits, train, cuts, engine)[0] == whole
-    check_alone(digits, train, whole, 0.01)
-
-
-@settings(max_examples=25, deadline=None)
-@given(cuts=CUTS, engine=st.sampled_from(ENGINES))
-def test_rows_are_cut_into_the_same_utterances_in_any_chunks(sensor: Model, cuts: list[int], engine: Engine) -> None:
-    chunk = rows(300)
-    whole, _ = heard(sensor, chunk, [])
-    assert heard(sensor, chunk, cuts, engine)[0] == whole
-    check_alone(sensor, chunk, whole, 0.01)
+    model, stream, _ = stream_of(rate_hz if kind == "sound" else kind, digits, sensor)
+    whole, _ = heard(model, stream, [])
+    assert heard(model, stream, cuts, engine)[0] == whole
+    starts = [event for event in whole if event["type"] == "SpeechStarted"]
+    assert len(starts) == (4 if kind == "sound" else 5)
 
 
 @settings(max_examples=25, deadline=None)
 @given(cuts=CUTS, engine=st.sampled_from(ENGINES))
 def test_rows_are_heard_by_the_encoder_of_all_the_silence(sensor: Model, cuts: list[int], engine: Engine) -> None:
     """A sensor that keeps still, but not always at 0."""
-    chunk = ValuesChunk(np.where(np.arange(200)[:, None] % 60 < 40, np.float32(0.7), rows(200).values))
+    chunk = ValuesChunk(np.where(np.arange(200)[:, None] % 60 < 40, np.float32(0.7), row_bursts(200).values))
     change = CHANGE.followed_by(EndpointingChange(onset_s=0.0, threshold=0.5))
     whole, _ = heard(sensor, chunk, [], change=change)
     assert heard(sensor, chunk, cuts, engine, change)[0] == whole
@@ -177,10 +143,10 @@ def test_many_short_utterances_in_a_chunk_take_little_time_to_hear(sensor: Model
     assert steps <= 10 * chunk.steps
 
 
-@pytest.mark.parametrize("rate_hz", [RATE_HZ, 16_000, 11_025, 22_050, 44_100, 48_000])
-def test_an_utterance_is_answered_as_a_session_of_its_samples(digits: Model, rate_hz: int) -> None:
-    sound = audio(rate_hz)
-    check_alone(digits, sound, heard(digits, sound, [])[0], 1 / rate_hz)
+@pytest.mark.parametrize("kind", [RATE_HZ, 16_000, 11_025, 22_050, 44_100, 48_000, "spikes", "values"])
+def test_an_utterance_is_answered_as_a_session_of_its_input(digits: Model, sensor: Model, kind: int | str) -> None:
+    model, stream, unit_s = stream_of(kind, digits, sensor)
+    check_alone(model, stream, heard(model, stream, [])[0], unit_s)
 
 
 def check_alone(model: Model, chunk: Chunk, events: Events, unit_s: float) -> None:
@@ -197,7 +163,7 @@ def test_without_a_tail_an_utterance_is_answered_as_a_session_too(tmp_path: Path
     manifest = json.loads(path.read_text())
     manifest["decision"]["tail_steps"] = 0
     path.write_text(json.dumps(manifest))
-    model, train = ModelCatalog(tmp_path, load=load_fake).get(), spike_train(300)
+    model, train = ModelCatalog(tmp_path, load=load_fake).get(), spike_bursts(300)
     check_alone(model, train, heard(model, train, [])[0], 0.01)
 
 
@@ -243,32 +209,8 @@ def test_silence_is_answered_by_nothing(digits: Model) -> None:
     assert not outcome.result.is_decided
 
 
-def test_a_client_may_end_utterances_itself(digits: Model) -> None:
-    sound = audio(RATE_HZ)
-    engine, stream = ENGINES[0], initial_stream(digits)
-    (outcome,) = engine.run(digits, [Work(stream, part_of_chunk(sound, 0, 3_000), end=False)])
-    stream = with_manual_ends(digits, outcome.stream)
-    (outcome,) = engine.run(digits, [Work(stream, None, end=False, finalize=True)])
-    (first,) = ends_of(outcome)
-    assert (first["type"], first["trigger"]) == ("UtteranceEnd", "forced")
-    assert first["probabilities"] == alone(digits, part_of_chunk(sound, 0, 3_000))
-    (outcome,) = engine.run(digits, [Work(outcome.stream, part_of_chunk(sound, 3_000), end=True)])
-    (second,) = ends_of(outcome)
-    assert (second["utterance"], second["trigger"]) == (1, "end")
-    assert second["probabilities"] == alone(digits, part_of_chunk(sound, 3_000))
-
-
-def test_an_end_without_input_since_the_last_one_changes_nothing(digits: Model) -> None:
-    stream = with_manual_ends(digits, initial_stream(digits)._replace(kind="spikes"))
-    for _ in range(2):
-        (outcome,) = ENGINES[0].run(digits, [Work(stream, None, end=False, finalize=True)])
-        assert outcome.stream.utterances == stream.utterances
-        (end,) = ends_of(outcome)
-        assert end["start"] == end["end"] == 0.0
-
-
 def test_a_batch_gives_each_stream_its_own_utterances(digits: Model) -> None:
-    chunks: list[Chunk] = [audio(RATE_HZ), audio(16_000, 2), spike_train(200)]
+    chunks: list[Chunk] = [audio(RATE_HZ), audio(16_000, 2), spike_bursts(200)]
     plain = part_of_chunk(audio(RATE_HZ), 0, 4_000)
     batch = [Work(with_endpointing(digits, initial_stream(digits), chunk, CHANGE), chunk, True) for chunk in chunks]
     outcomes = ENGINES[1].run(digits, [*batch, Work(initial_stream(digits), plain, True)])
@@ -302,7 +244,7 @@ def test_a_model_without_activity_or_answers_has_no_utterances(tmp_path: Path) -
     write_artifact(tmp_path, "trace", rule="trace")
     write_artifact(tmp_path, "values", takes="values")
     catalog = ModelCatalog(tmp_path, load=load_fake)
-    for name, chunk in (("trace", spike_train(10)), ("values", ValuesChunk(np.zeros((3, CHANNELS), np.float32)))):
+    for name, chunk in (("trace", spike_bursts(10)), ("values", ValuesChunk(np.zeros((3, CHANNELS), np.float32)))):
         model = catalog.get(name)
         with pytest.raises(UnsupportedInput, match="leave endpointing off"):
             with_endpointing(model, initial_stream(model), chunk, "on")

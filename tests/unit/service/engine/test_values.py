@@ -21,7 +21,15 @@ from service.models.model import Model
 from service.runtime.onnx import Array
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, dense_chunk, spike_chunk
 from tests.support.artifacts.artifact import Takes, write_artifact
-from tests.support.artifacts.fake_graph import CHANNELS, OUTPUTS, RATE_HZ, ROW, SKIP, TAIL, FakeValues, load_fake
+from tests.support.artifacts.fake_graph import (
+    CHANNELS,
+    RATE_HZ,
+    ROW,
+    TAIL,
+    FakeValues,
+    load_fake,
+    probabilities_of,
+)
 from tests.support.data.signals import audio_chunk, sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000, segment_steps=7)
@@ -59,25 +67,14 @@ def bits(outcome: Outcome) -> tuple[Any, ...]:
     return row.tobytes(), stream.step, encoder, stream.kind, stream.pending.tobytes(), probabilities
 
 
-def reference(values: Array) -> Array:
-    """Probabilities of the fake network of values, straight from its equations."""
-    weights = np.sin(np.arange(CHANNELS * OUTPUTS, dtype=np.float32).reshape(CHANNELS, OUTPUTS)).astype(np.float32)
-    potential, score = np.zeros(OUTPUTS), np.zeros(OUTPUTS)
-    for t, row in enumerate(values):
-        potential = 0.5 * potential + row @ weights
-        if t >= SKIP:
-            score += np.exp(potential) / np.exp(potential).sum()
-    return np.asarray(score / (len(values) - SKIP))
-
-
 def test_values_reach_the_network_at_their_steps_and_the_tail_is_zeros(models: dict[str, Model]) -> None:
     values = rows(STEPS, CHANNELS)
     outcome = run(models["values"], initial_stream(models["values"]), ValuesChunk(values))
-    np.testing.assert_allclose(outcome.result.probabilities, reference(values), atol=1e-6)
+    np.testing.assert_allclose(outcome.result.probabilities, probabilities_of(values), atol=1e-6)
     ended = run(models["values"], outcome.stream, None, end=True)
     assert ended.result.steps == TAIL
     with_tail = np.concatenate([values, np.zeros((TAIL, CHANNELS), np.float32)])
-    np.testing.assert_allclose(ended.result.probabilities, reference(with_tail), atol=1e-6)
+    np.testing.assert_allclose(ended.result.probabilities, probabilities_of(with_tail), atol=1e-6)
     assert bits(whole(models["values"], ValuesChunk(values))) == bits(ended)
 
 
@@ -173,18 +170,15 @@ def test_any_company_gives_the_same_bits(
     [
         ("spikes", "'spikes' takes spikes, not values: send kind 'events' or 'dense'$"),
         ("audio", "'audio' takes audio and spikes, not values: send kind 'audio', 'events' or 'dense'$"),
+        ("values", "takes values and spikes, not audio: send kind 'values', 'events' or 'dense'$"),
+        ("rows", "takes values and spikes, not audio: send kind 'values', 'events' or 'dense'$"),
     ],
 )
-def test_a_model_of_spikes_takes_no_values(models: dict[str, Model], takes: str, sentence: str) -> None:
+def test_what_a_model_does_not_take_is_refused(models: dict[str, Model], takes: str, sentence: str) -> None:
+    takes_values = takes in ("values", "rows")
+    other: Chunk = audio_chunk(sound(9)) if takes_values else ValuesChunk(rows(3, CHANNELS))
     with pytest.raises(UnsupportedInput, match=sentence):
-        ENGINE.check(models[takes], initial_stream(models[takes]), ValuesChunk(rows(3, CHANNELS)))
-
-
-@pytest.mark.parametrize("takes", ["values", "rows"])
-def test_a_model_of_values_takes_no_audio(models: dict[str, Model], takes: str) -> None:
-    sentence = "takes values and spikes, not audio: send kind 'values', 'events' or 'dense'$"
-    with pytest.raises(UnsupportedInput, match=sentence):
-        ENGINE.check(models[takes], initial_stream(models[takes]), AudioChunk(rows(1, 9)[0], RATE_HZ))
+        ENGINE.check(models[takes], initial_stream(models[takes]), other)
 
 
 def test_values_are_checked_against_the_model_and_the_session(models: dict[str, Model]) -> None:
@@ -214,13 +208,6 @@ def test_a_segment_has_a_bounded_number_of_values(models: dict[str, Model], monk
     assert [piece.steps for piece in segment.pieces] == [3, 2, 3]
     together = engine.run(model, works)
     assert list(map(bits, together)) == [bits(ENGINE.run(model, [work])[0]) for work in works]
-
-
-def test_states_own_their_memory(models: dict[str, Model]) -> None:
-    work = Work(initial_stream(models["values"]), ValuesChunk(rows(9, CHANNELS)), False)
-    for outcome in ENGINE.run(models["values"], [work] * 3):
-        value: Any = outcome.stream.network
-        assert value.base is None or value.base.size == value.size
 
 
 class Overflowing(FakeValues):

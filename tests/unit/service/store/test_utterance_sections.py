@@ -25,11 +25,11 @@ from service.session.session import Session
 from service.settings import Limits
 from service.store.record import Packing, read
 from service.store.utterance_sections import pack_utterances
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length, part_of_chunk
+from service.wire.chunk import AudioChunk, Chunk, chunk_length, part_of_chunk
 from service.wire.schema import InferRequest, Parameters
 from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.fake_graph import CHANNELS, ROW, load_fake
-from tests.support.data.signals import words
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.data.signals import audio_chunk, row_bursts, spike_bursts, words
 from tests.support.stores.made_session import assert_same
 from tests.support.stores.record_parts import Section, rewritten, sections
 
@@ -52,14 +52,9 @@ def digits(catalog: ModelCatalog) -> Model:
 
 
 def chunk_of(kind: str, rate_hz: int) -> Chunk:
-    rng = np.random.default_rng(1)
     if kind == "audio":
-        return AudioChunk(words(3, rate_hz).astype(np.float32) / np.float32(32_768), rate_hz)
-    active = np.arange(300) % 60 < 25
-    if kind == "values":
-        return ValuesChunk((rng.normal(size=(300, ROW)) * active[:, None]).astype(np.float32))
-    step, unit = np.nonzero(rng.random((300, CHANNELS)) < np.where(active, 0.6, 0.01)[:, None])
-    return SpikeChunk(300, step.astype(np.int64), unit.astype(np.int64))
+        return audio_chunk(words(3, rate_hz), rate_hz)
+    return row_bursts(300) if kind == "values" else spike_bursts(300)
 
 
 async def session_after(catalog: ModelCatalog, chunk: Chunk | None, *, end: bool, before: Session) -> Session:
