@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import shutil
@@ -27,7 +26,7 @@ from service.session.protocol import Answered, Known, Progress
 from service.session.session import Kept, Session
 from service.store.record import Packing, read
 from service.wire.chunk import AudioChunk, Chunk
-from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.artifact_file import npz, rewrite
 from tests.support.clients.replies import Reply
 
 HOP = 80
@@ -48,9 +47,7 @@ def folder(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not tensor["name"].startswith("decision."):
             arrays[array_name(manifest["network"]["form"], tensor["name"])] = values.reshape(tensor["shape"])
     arrays |= {array_name(ENCODER, name): array for name, array in heard.encoder.items()}
-    content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]
-    rewrite(artifact, "initial.npz", content.getvalue())
+    rewrite(artifact, "initial.npz", npz(**arrays))
     manifest = json.loads((artifact / "manifest.json").read_text())
     (artifact / "manifest.json").write_text(json.dumps(manifest | {"initial_file": "initial.npz"}))
     return warm

@@ -14,7 +14,6 @@ from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.commands import bench
 from hetsyn_client.loadtest.senders import Transport
 from service.keys.caller import Scope
-from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.open_inference import live_server
 from tests.support.servers.certificate import write_certificate
@@ -38,41 +37,44 @@ def run(url: str, *arguments: str, code: int = 0) -> str:
     return result.output
 
 
-def test_streams_in_real_time_are_all_answered(models: Path, gate: Gate, tmp_path: Path) -> None:
-    with running(models, gate.load) as url:
-        printed = run(
-            url,
-            *("--streams", "5", "--duration-s", "0.6", "--chunk-ms", "50", "--session-chunks", "4"),
-            *("--json", str(tmp_path / "x.json")),
-        )
-    assert "digits: synthesised sound at 8000 Hz" in printed
-    assert "5 streams in real time" in printed
-    written = json.loads((tmp_path / "x.json").read_text())
-    assert written["measurement"]["errors"] == {}
-    assert written["measurement"]["answered"] == 5 * 12
-    assert written["measurement"]["sessions_left"] == 0
+SENT = {
+    "digits": "synthesised sound at 8000 Hz",
+    "spiking": "random spikes, density 0.045, 5 steps of 6 channels",
+    "sensor": "sines of",
+}
 
 
 @pytest.mark.parametrize(
-    ("transport", "mode"),
+    ("model", "transport", "mode"),
     [
-        ("infer", "--closed"),
-        ("stream", "--streams"),
-        ("streams", "--streams"),
-        ("open-inference", "--streams"),
-        pytest.param("stream", "--closed", marks=pytest.mark.process),
-        pytest.param("streams", "--closed", marks=pytest.mark.process),
+        ("digits", "infer", "--streams"),
+        ("digits", "stream", "--streams"),
+        ("digits", "streams", "--streams"),
+        ("digits", "open-inference", "--streams"),
+        ("spiking", "infer", "--closed"),
+        ("spiking", "streams", "--streams"),
+        ("spiking", "open-inference", "--streams"),
+        ("sensor", "streams", "--streams"),
+        ("sensor", "open-inference", "--streams"),
+        pytest.param("sensor", "infer", "--streams", marks=pytest.mark.process),
+        pytest.param("digits", "stream", "--closed", marks=pytest.mark.process),
+        pytest.param("digits", "streams", "--closed", marks=pytest.mark.process),
     ],
 )
-def test_each_transport_answers_every_chunk_and_leaves_no_session(tmp_path: Path, transport: str, mode: str) -> None:
+def test_every_chunk_of_each_model_is_answered_on_each_transport_and_no_session_left(
+    tmp_path: Path, model: str, transport: str, mode: str
+) -> None:
     with live_server(tmp_path / "models") as live:
-        run(
+        printed = run(
             live.url,
-            *("--model", "digits", mode, "5", "--transport", transport, "--duration-s", "0.6", "--chunk-ms", "50"),
+            *("--model", model, mode, "5", "--transport", transport, "--duration-s", "0.6", "--chunk-ms", "50"),
             *("--session-chunks", "4", "--json", str(tmp_path / "x.json"), "--html", str(tmp_path / "x.html")),
         )
         metrics = httpx.get(f"{live.url}/metrics").text
         assert live.app.state.server.registry.sessions.open == 0
+    assert f"{model}: {SENT[model]}" in printed
+    assert ("5 streams in real time" if mode == "--streams" else "closed loop of 5") in printed
+    assert "errors" not in printed
     written = json.loads((tmp_path / "x.json").read_text())
     assert written["settings"]["transport"] == transport
     measurement = written["measurement"]
@@ -83,33 +85,8 @@ def test_each_transport_answers_every_chunk_and_leaves_no_session(tmp_path: Path
     assert measurement["answered"] == 5 * 12 if mode == "--streams" else measurement["answered"] > 0
     assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in metrics
     page = (tmp_path / "x.html").read_text()
-    assert f"over {transport}: synthesised sound at 8000 Hz" in page
+    assert f"over {transport}: {SENT[model]}" in page
     assert page.count("<svg") == 2
-
-
-@pytest.mark.parametrize(
-    ("model", "transport"),
-    [
-        ("spiking", "streams"),
-        ("spiking", "open-inference"),
-        ("sensor", "streams"),
-        ("sensor", "open-inference"),
-        pytest.param("sensor", "infer", marks=pytest.mark.process),
-    ],
-)
-def test_what_each_model_takes_is_sent(tmp_path: Path, model: str, transport: str) -> None:
-    with live_server(tmp_path / "models") as live:
-        run(
-            live.url,
-            *("--model", model, "--transport", transport, "--streams", "5", "--duration-s", "0.6", "--chunk-ms", "50"),
-            *("--session-chunks", "4", "--json", str(tmp_path / "x.json")),
-        )
-        metrics = httpx.get(f"{live.url}/metrics").text
-        assert live.app.state.server.registry.sessions.open == 0
-    written = json.loads((tmp_path / "x.json").read_text())
-    assert written["measurement"]["errors"] == {}
-    assert written["measurement"]["answered"] == 5 * 12
-    assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in metrics
 
 
 @each_transport
@@ -143,15 +120,6 @@ def test_a_file_of_certificates_is_trusted(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x.json").read_text())["measurement"]["errors"] == {}
     assert isinstance(refused.exception, ServiceUnreachable)
     assert "name the file of its certificate authority" in str(refused.exception)
-
-
-def test_a_closed_loop_of_spikes(models: Path, gate: Gate) -> None:
-    write_artifact(models, "spikes", takes_audio=False)
-    with running(models, gate.load) as url:
-        printed = run(url, "--model", "spikes", "--closed", "4", "--duration-s", "0.5")
-    assert "random spikes, density 0.045, 10 steps of 6 channels" in printed
-    assert "closed loop of 4" in printed
-    assert "errors" not in printed
 
 
 @each_transport

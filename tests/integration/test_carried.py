@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 
 from hetsyn_client.carried_frame import MEDIA_TYPE, pack_frame, unpack_frame
 from hetsyn_client.client import StreamingClient
@@ -21,55 +21,30 @@ from service.models.catalog import ModelCatalog
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.clients.http_calls import is_problem, metric
 from tests.support.clients.json_input import Json, audio, events
-from tests.support.clients.wire import wire_transport
 from tests.support.clock import Clock
 from tests.support.data.signals import sound, spikes
 from tests.support.data.sounds import frames, sound_file
 from tests.support.data.wav import wav
 from tests.support.product import make_app
+from tests.support.servers.socket_server import serving
 
 KEYS = [bytes(range(32))]
 EVENTS = [events(10, n) for n in range(6)]
 
 
-def app(models: Path, keys: list[bytes] | None = KEYS, **options: Any) -> FastAPI:
-    catalog = ModelCatalog(models, load=load_fake)
-    return make_app(catalog, models=models, keys=None if keys is None else CarryKeys(keys), **options)
-
-
-class InProcess:
-    """An app as a server in a loop of its own, which runs only during a request."""
-
-    def __init__(self, served: FastAPI) -> None:
-        self._served = served
-
-    def __enter__(self) -> InProcess:
-        self._runner = asyncio.Runner()
-        self._life = self._served.router.lifespan_context(self._served)
-        self._runner.run(self._life.__aenter__())
-        transport = wire_transport(self._served)
-        self._http = httpx.AsyncClient(transport=transport, base_url="http://server")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._runner.run(self._http.aclose())
-        self._runner.run(self._life.__aexit__(None, None, None))
-        self._runner.close()
-
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return self._runner.run(self._http.request(method, path, **options))
-
-    def post(self, path: str, **options: Any) -> httpx.Response:
-        return self.request("POST", path, **options)
-
-    def get(self, path: str) -> httpx.Response:
-        return self.request("GET", path)
+@contextmanager
+def served(models: Path, keys: list[bytes] | None = KEYS, **options: Any) -> Iterator[httpx.Client]:
+    """A client of a server of its own, which shares nothing with others but keys."""
+    carry_keys = None if keys is None else CarryKeys(keys)
+    app = make_app(ModelCatalog(models, load=load_fake), models=models, keys=carry_keys, **options)
+    with serving(app) as url, httpx.Client(base_url=url) as client:
+        yield client
 
 
 class Alternating(httpx.BaseTransport):
     """Sends each request to the next of several servers; ``break_after``: and loses the answers to these."""
 
-    def __init__(self, servers: list[InProcess], break_after: tuple[int, ...] = ()) -> None:
+    def __init__(self, servers: list[httpx.Client], break_after: tuple[int, ...] = ()) -> None:
         self.servers = servers
         self.requests = 0
         self._break_after = break_after
@@ -77,13 +52,14 @@ class Alternating(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         server = self.servers[self.requests % len(self.servers)]
         self.requests += 1
-        answer = server.request(request.method, str(request.url), content=request.read(), headers=dict(request.headers))
+        path, headers = request.url.raw_path.decode(), dict(request.headers)
+        answer = server.request(request.method, path, content=request.read(), headers=headers)
         if self.requests in self._break_after:
             raise httpx.ReadError("cut", request=request)
         return httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content)
 
 
-def ordinary(server: InProcess) -> list[Json]:
+def ordinary(server: httpx.Client) -> list[Json]:
     return [
         server.post("/infer", json={"session": "a", "seq": n, "end": n == 5, "input": chunk}).json()
         for n, chunk in enumerate(EVENTS)
@@ -91,7 +67,7 @@ def ordinary(server: InProcess) -> list[Json]:
 
 
 def test_json_chunks_alternate_between_servers(models: Path) -> None:
-    with InProcess(app(models)) as one, InProcess(app(models)) as other:
+    with served(models) as one, served(models) as other:
         token = None
         for n, (chunk, expected) in enumerate(zip(EVENTS, ordinary(one), strict=True)):
             body = {"session": "a", "end": n == 5, "input": chunk}
@@ -113,7 +89,7 @@ def test_json_chunks_alternate_between_servers(models: Path) -> None:
 def test_a_raw_body_begins_one_and_frames_continue_it(models: Path) -> None:
     samples = sound(3000).astype("<i2").tobytes()
     l16 = "audio/pcm;encoding=pcm_s16le;rate=8000"
-    with InProcess(app(models)) as server:
+    with served(models) as server:
         whole = server.post("/infer", params={"end": True}, content=samples, headers={"Content-Type": l16}).json()
         first = server.post(
             "/infer", params={"carry": "1"}, content=samples[:2000], headers={"Content-Type": l16}
@@ -138,7 +114,7 @@ def test_a_raw_body_begins_one_and_frames_continue_it(models: Path) -> None:
 def test_the_client_has_no_server_of_its_own(models: Path, tmp_path: Path) -> None:
     """Every chunk goes to another server, and some answers are lost on the way."""
     (tmp_path / "a.wav").write_bytes(wav(sound(2000).tobytes()))
-    with InProcess(app(models)) as one, InProcess(app(models)) as two, InProcess(app(models)) as three:
+    with served(models) as one, served(models) as two, served(models) as three:
         servers = Alternating([one, two, three], break_after=(2, 5, 6))
         with StreamingClient("http://server", network=servers, sleep=lambda _: None) as client:
             replies = list(client.stream_file(tmp_path / "a.wav", 0.03, carry=True))
@@ -152,7 +128,7 @@ def test_the_client_has_no_server_of_its_own(models: Path, tmp_path: Path) -> No
 
 
 def test_the_client_carries_events(models: Path) -> None:
-    with InProcess(app(models)) as one, StreamingClient("http://s", network=Alternating([one])) as client:
+    with served(models) as one, StreamingClient("http://s", network=Alternating([one])) as client:
         first = client.infer_events(10, *spikes(10), carry=True)
         assert first["token"] is not None
         second = client.infer_events(10, *spikes(10, 1), token=first["token"], seq=1, end=True)
@@ -169,8 +145,8 @@ def text(content: bytes) -> str:
 
 
 def test_every_refusal_has_its_problem(models: Path) -> None:
-    with InProcess(app(models)) as server, InProcess(app(models, [bytes(32)])) as stranger:
-        with InProcess(app(models, None)) as without:
+    with served(models) as server, served(models, [bytes(32)]) as stranger:
+        with served(models, None) as without:
             refused = without.post("/infer", json={"carry": True, "input": EVENTS[0]})
             assert is_problem(refused, 501, "--carry-keys")["type"].endswith("carry-unavailable")
         token = base64.b64decode(server.post("/infer", json={"carry": True, "input": EVENTS[0]}).json()["token"])
@@ -200,7 +176,7 @@ def test_every_refusal_has_its_problem(models: Path) -> None:
 
 def test_a_frame_may_have_a_compressed_file(models: Path) -> None:
     content = sound_file("s16.flac", frames(6_000), 8_000)
-    with InProcess(app(models)) as server:
+    with served(models) as server:
         whole = server.post("/infer?end=true", content=content, headers={"Content-Type": "audio/flac"}).json()
         framed = pack_frame(b"", "audio/flac", content)
         reply = server.post("/infer?end=true", content=framed, headers={"Content-Type": MEDIA_TYPE}).content
@@ -208,7 +184,7 @@ def test_a_frame_may_have_a_compressed_file(models: Path) -> None:
 
 
 def test_frames_that_are_wrong_have_their_problem(models: Path) -> None:
-    with InProcess(app(models)) as server:
+    with served(models) as server:
         for content, query, status, sentence in (
             (b"HSF0", {}, 422, "does not begin with HSF1"),
             (pack_frame(bytes(99), "audio/wav", b"")[:20], {}, 422, "send all of it"),
@@ -226,7 +202,7 @@ def test_frames_that_are_wrong_have_their_problem(models: Path) -> None:
 
 def test_a_token_expires(models: Path) -> None:
     clock = Clock(1_000_000.0)
-    with InProcess(app(models, wall=clock, session_idle_s=60)) as server:
+    with served(models, wall=clock, session_idle_s=60) as server:
         token = server.post("/infer", json={"carry": True, "input": EVENTS[0]}).json()["token"]
         clock.now_s += 60
         refused = server.post("/infer", json={"token": token, "input": EVENTS[1]})

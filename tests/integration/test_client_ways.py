@@ -23,6 +23,7 @@ from hetsyn_client import (
     array_chunks,
 )
 from tests.support.artifacts.fake_graph import CHANNELS, TAIL
+from tests.support.clients.http_calls import applied
 from tests.support.data.signals import sound, spikes
 from tests.support.servers.relay import relayed
 from tests.support.servers.socket_server import each_store, keeps, serving_fakes
@@ -79,14 +80,6 @@ def expected(url: str) -> list[dict[str, Any]]:
     return contents(blocking(url))
 
 
-def metric(url: str, name: str) -> int:
-    lines = httpx.get(f"{url}/metrics").text.splitlines()
-    return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith(name))
-
-
-APPLIED = 'hetsyn_chunks_total{outcome="applied"}'
-
-
 @each_way
 def test_every_way_has_the_same_replies(url: str, expected: list[dict[str, Any]], way: Way) -> None:
     assert contents(way(url)) == expected
@@ -101,11 +94,11 @@ def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
     @settings(max_examples=examples)
     @given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=3))
     def stream(cuts: list[int]) -> None:
-        before = metric(url, APPLIED)
+        before = applied(url)
         with relayed(urlsplit(url).port or 0, cuts) as relay:
             replies = way(f"http://127.0.0.1:{relay.port}")
         assert contents(replies) == expected
-        assert metric(url, APPLIED) - before == len(expected)
+        assert applied(url) - before == len(expected)
 
     stream()
 

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import threading
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from service.commands.run import run
 from service.contract.folder import named_artifact
 from tests.support.artifacts.leaky_values import write_leaky
 from tests.support.data.microphone import RATE_HZ, spoken
+from tests.support.data.wav import wav
 from tests.support.paths import MODELS, RECORDINGS, SPEECH
 from tests.support.servers.socket_server import running
 
@@ -61,16 +61,10 @@ def both(url: str, model: str, *options: str) -> list[dict[str, Any]]:
     return ran
 
 
-def write_words(path: Path) -> Path:
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE_HZ, 0, "NONE", "not compressed"))
-        file.writeframes(spoken(*WORDS))
-    return path
-
-
 @pytest.mark.parametrize(("choice", "heard"), [("--one-word", 1), ("--utterances", 3)])
 def test_sound(url: str, tmp_path: Path, choice: str, heard: int) -> None:
-    told = both(url, "speech-digits", str(write_words(tmp_path / "words.wav")), choice, "--chunk-ms", "70")
+    (tmp_path / "words.wav").write_bytes(wav(spoken(*WORDS), RATE_HZ))
+    told = both(url, "speech-digits", str(tmp_path / "words.wav"), choice, "--chunk-ms", "70")
     ends = [frame["label"] for frame in told if frame["type"] == "UtteranceEnd" and frame["label"]]
     assert len(ends) == heard
     assert heard == 1 or ends == list(WORDS)
@@ -169,17 +163,12 @@ def containers(content: bytes) -> dict[str, bytes]:
     """Sound as files of each kind that a program may write to a pipe."""
     samples = np.frombuffer(content, "<i2")
     files = {"raw": content}
-    for name, kind, subtype in (
-        ("wav", "WAV", "PCM_16"),
-        ("wav of 24 bits", "WAV", "PCM_24"),
-    ):
+    for name, subtype in (("wav", "PCM_16"), ("wav of 24 bits", "PCM_24")):
         file = io.BytesIO()
-        soundfile.write(file, samples, RATE_HZ, format=kind, subtype=subtype)
+        soundfile.write(file, samples, RATE_HZ, format="WAV", subtype=subtype)
         files[name] = file.getvalue()
-    header = io.BytesIO()
-    with wave.open(header, "wb") as wav:
-        wav.setparams((2, 2, RATE_HZ, 0, "NONE", "not compressed"))
-    files["wav of two channels whose length is open"] = header.getvalue() + np.repeat(samples, 2).tobytes()
+    header = wav(b"", RATE_HZ, channels=2)
+    files["wav of two channels whose length is open"] = header + np.repeat(samples, 2).tobytes()
     files["wav with something after the sound"] = files["wav"] + b"LIST" + bytes(3001)
     return files
 

@@ -13,21 +13,13 @@ import numpy as np
 import pytest
 
 from hetsyn_client import LiveStream, StreamingClient
-from service.app import create_app
-from service.carried.carry_keys import CarryKeys
-from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.default import with_default
-from tests.support.artifacts.fake_graph import CHANNELS, HIDDEN, TAIL, load_fake
+from tests.support.artifacts.fake_graph import CHANNELS, HIDDEN, TAIL
 from tests.support.artifacts.gate import Gate
-from tests.support.clients.http_calls import is_problem
 from tests.support.clients.json_input import audio, events
 from tests.support.clients.live import EVENTS, NOTHING, opened, said
-from tests.support.clients.sync_websocket import connect
 from tests.support.data.signals import sound, spikes, words
-from tests.support.product import make_settings
-from tests.support.servers.socket_server import each_store, keeps, listening, serving
-from tests.support.stores.memory_store import MemoryStore
+from tests.support.servers.socket_server import each_store, keeps, listening, serving_models
 
 RATE_HZ = 16_000
 SOUND = sound(9_000)
@@ -41,10 +33,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     write_artifact(folder, change={"endpointing": {"threshold": 10.0, "silence_s": 0.15, "preroll_s": 0.1}})
     write_artifact(folder, "sensor", takes="rows")
     write_artifact(folder, "leaky", takes="values")
-    store = MemoryStore() if keeps(request) == "store" else None
-    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
-    settings = make_settings(folder, client_share=1.0, max_chunk_steps=400_000)
-    with serving(create_app(settings, catalog, store=store, keys=CarryKeys([bytes(32)]))) as url:
+    with serving_models(folder, keeps(request), max_chunk_steps=400_000) as url:
         yield url
 
 
@@ -192,48 +181,6 @@ def test_a_chunk_that_is_too_long_for_spikes_is_refused_and_may_be_sent_without(
     assert problem["type"].endswith(":too-large")
     assert f"at most {most} of model 'digits' are taken with spikes=true: cut it into several" in problem["detail"]
     assert httpx.get(f"{url}/sessions/long").status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [({"spikes": 1}, "spikes: send true or false"), ({"timing": "yes"}, "timing: send true or false")],
-)
-def test_anything_but_true_and_false_is_refused(url: str, fields: dict[str, Any], sentence: str) -> None:
-    assert sentence in posted(url, 422, input=events(9), **fields)["detail"]
-
-
-@pytest.mark.parametrize(
-    ("query", "sentence"),
-    [
-        ("spikes=1.5", "spikes: send true or false"),
-        ("timing=x", "timing: send true or false"),
-        ("spikes=true&spikes=true", "'spikes' occurs twice"),
-    ],
-)
-async def test_a_query_that_is_wrong_is_refused(models: Path, gate: Gate, query: str, sentence: str) -> None:
-    async with listening(models, gate) as server, httpx.AsyncClient() as client:
-        at = f"http://127.0.0.1:{server.port}/infer?{query}"
-        response = await client.post(
-            at, content=b"\0\0", headers={"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
-        )
-        assert is_problem(response, 422, sentence)
-
-
-def test_results_are_needed_for_spikes(url: str) -> None:
-    with pytest.raises(Exception, match="422"):
-        connect(f"ws{url.removeprefix('http')}/stream?encoding=events&interim=false&spikes=true")
-
-
-async def test_streams_have_no_spikes(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server, httpx.AsyncClient() as client:
-        at = f"http://127.0.0.1:{server.port}/streams?encoding=events&spikes=true"
-        upgrade = {
-            "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-        }  # fmt: skip
-        response = await client.get(at, headers=upgrade)
-        assert response.status_code == 422
-        assert "'spikes' is not one of /streams" in response.json()["detail"]
 
 
 async def test_one_stream_asks_and_others_do_not(models: Path, gate: Gate) -> None:

@@ -10,11 +10,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from hetsyn_client.results import Outcome, Spikes
-from service.live.actions import Opening, Send
-from service.live.many import ManyStreams, Offer
 from service.live.many_query import PARAMETERS
-from service.live.protocol import LiveStream
 from service.live.query import _ENVELOPE, _OWN
 from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, STREAMS_CLIENT_FRAMES, STREAMS_SERVER_FRAMES
 from tests.support.tools import ASYNCAPI_SCHEMA, NO_ASYNCAPI_SCHEMA
@@ -92,39 +88,6 @@ async def test_a_frame_has_the_members_of_its_type(document: dict[str, Any], kin
     assert set(schema["properties"]) == set(members)
     optional = {name for name, hint in members.items() if get_origin(hint) is NotRequired}
     assert set(schema["required"]) == kind.__required_keys__ - optional
-
-
-async def test_what_the_protocol_sends_is_as_described(document: dict[str, Any]) -> None:
-    spikes: Spikes = {"first_step": 0, "steps": 1, "layers": [{"name": "input", "size": 4, "times": [0], "units": [3]}]}
-    applied: Outcome = {
-        "steps": 1, "total_steps": 1, "label": "a", "probabilities": [0.5, 0.5], "readout": [[0.5, 0.5]],
-        "spikes": spikes, "timing": {"queue_ms": 0.5, "engine_ms": 1.0, "store_ms": 0.0},
-    }  # fmt: skip
-    live = LiveStream(Opening("s", "m", "1", ("a", "b"), 0, 0, 0.01, False, 5.0), interim=True)
-    live_actions = [
-        *live.begin(),
-        *live.text("{}"),
-        *live.chunk(b"a"),
-        *live.applied(applied),
-        *live.text('{"type": "CloseStream"}'),
-        *live.applied(applied),
-    ]
-    frames: list[Any] = [action.frame for action in live_actions if isinstance(action, Send)]
-    assert [frame["type"] for frame in frames] == ["Begin", "Error", "Result", "UtteranceEnd", "Termination"]
-    for frame in frames:
-        schema = document["components"]["schemas"][frame["type"]] | {"components": document["components"]}
-        jsonschema_rs.validate(schema, json.loads(json.dumps(frame)))
-        assert set(schema["properties"]) == set(frame)
-
-
-async def test_what_the_protocol_of_many_sends_is_as_described(document: dict[str, Any]) -> None:
-    many = ManyStreams(Offer("m", "1", ("a", "b"), 0.01, 7), 4)
-    actions = [*many.begin(), *many.text("{}"), *many.text('{"type": "CloseStream"}')]
-    frames: list[Any] = [action.frame for action in actions if isinstance(action, Send)]
-    for frame, name in zip(frames, ("StreamsBegin", "Error", "StreamsTermination"), strict=True):
-        schema = document["components"]["schemas"][name] | {"components": document["components"]}
-        jsonschema_rs.validate(schema, json.loads(json.dumps(frame)))
-        assert set(schema["properties"]) == set(frame)
 
 
 @pytest.mark.parametrize("path", ["/stream", "/streams"])

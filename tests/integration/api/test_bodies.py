@@ -26,6 +26,7 @@ HEAD = (
     b"POST /infer?session=a&begin=true HTTP/1.1\r\nHost: x\r\n"
     b"Content-Type: audio/pcm;encoding=pcm_s16le;rate=8000\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
+PCM = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
 
 
 class Trickle:
@@ -90,23 +91,20 @@ async def test_json_has_a_limit_of_its_own(serve: ServeHttp) -> None:
     client = (await serve()).client
     refused = await client.post("/infer", json={"input": audio(sound(100_000))})
     is_problem(refused, 413, "longer than 262144 bytes: send spikes as application/vnd.hetsyn.events, values as")
-    content, headers = (
-        sound(100_000).astype("<i2").tobytes(),
-        {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"},
-    )
-    assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
+    content = sound(100_000).astype("<i2").tobytes()
+    assert (await client.post("/infer", content=content, headers=PCM)).status_code == 200
 
 
 async def test_an_upload_holds_no_permit(gate: Gate, serve: ServeHttp) -> None:
     server = await serve(max_waiting=1)
-    client, headers = server.client, {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
+    client = server.client
     first, second = Trickle(server, bytes(100)), Trickle(server, bytes(100))
-    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+    assert (await client.post("/infer", content=bytes(20), headers=PCM)).status_code == 200
     gate.opened.clear()
     first.send(bytes(1000))
     first.send(b"")
     await server.entered()
-    refused = await client.post("/infer", content=bytes(20), headers=headers)
+    refused = await client.post("/infer", content=bytes(20), headers=PCM)
     is_problem(refused, 503, "as many requests as it takes")
     second.send(b"")
     await second.request
@@ -114,7 +112,7 @@ async def test_an_upload_holds_no_permit(gate: Gate, serve: ServeHttp) -> None:
     gate.opened.set()
     await first.request
     assert first.status == 200
-    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+    assert (await client.post("/infer", content=bytes(20), headers=PCM)).status_code == 200
 
 
 @pytest.mark.parametrize("came", [(), (bytes(1000),)])
@@ -143,8 +141,7 @@ async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_tak
     assert upload.problem["type"].endswith("too-slow")
     assert "after 0.05 s: send it faster" in upload.problem["detail"]
     assert upload.headers[b"connection"] == b"close"
-    headers = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
-    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+    assert (await client.post("/infer", content=bytes(20), headers=PCM)).status_code == 200
     is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
 
 
@@ -161,9 +158,8 @@ async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: ServeHttp
     assert "no room for more bytes of bodies" in second.problem["detail"]
     assert int(second.headers[b"retry-after"]) >= 1
     assert uploads.bytes == 80_000  # what was refused is let go
-    headers = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
     # small ones always find room
-    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+    assert (await client.post("/infer", content=bytes(20), headers=PCM)).status_code == 200
     refused = await client.put(
         "/sessions/b/state", content=bytes(90_000), headers={"Content-Type": "application/octet-stream"}
     )
@@ -213,11 +209,3 @@ async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPa
     large = audio(sound(30_000))
     await asyncio.gather(*(ok(client, input=large) for _ in range(6)))
     assert most == LARGE_DECODES
-
-
-async def test_large_bodies_are_decoded_beside_the_loop(serve: ServeHttp) -> None:
-    client = (await serve()).client
-    whole = await ok(client, input=audio(sound(60_000)), end=True)
-    await ok(client, session="s", seq=0, input=audio(sound(60_000)[:30_000]))
-    last = await ok(client, session="s", input=audio(sound(60_000)[30_000:]), end=True)
-    assert last["probabilities"] == whole["probabilities"]

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from service.contract.artifact import GOLDEN
 from tests.support.artifacts.artifact import Takes, write_artifact
-from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.artifact_file import npz, rewrite
 from tests.support.artifacts.fake_graph import CHANNELS
 from tests.support.clients.http_calls import is_problem
 from tests.support.servers.in_process import ServeHttp
 
 STEPS = (9, 4)
-
-
-def write_golden(folder: Path, **arrays: Any) -> None:
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
-    rewrite(folder, GOLDEN, file.getvalue())
 
 
 @pytest.mark.parametrize("takes", ["spikes", "values"])
@@ -33,7 +25,7 @@ async def test_an_example_is_an_input_of_the_model(tmp_path: Path, serve: ServeH
         inputs = rng.integers(0, 2, (2, 9, CHANNELS), np.uint8)
     else:
         inputs = rng.normal(size=(2, 9, CHANNELS)).astype(np.float32)
-    write_golden(folder, **{takes: inputs, "steps": np.array(STEPS)})
+    rewrite(folder, GOLDEN, npz(**{takes: inputs, "steps": np.array(STEPS)}))
     client = (await serve(tmp_path)).client
     for index, steps in enumerate(STEPS):
         response = (await client.get("/models/digits/example", params={"index": index})).json()
@@ -57,5 +49,5 @@ async def test_golden_streams_that_cannot_be_read_are_no_examples(tmp_path: Path
     client = (await serve(tmp_path if write_artifact(tmp_path) else None)).client
     is_problem(await client.get("/models/digits/example"), 404, "has no example that can be read")
     large = np.zeros((1, 2**22, CHANNELS), np.uint8)
-    write_golden(tmp_path / "digits" / "1", spikes=large, steps=np.array([2**22]))
+    rewrite(tmp_path / "digits" / "1", GOLDEN, npz(spikes=large, steps=np.array([2**22])))
     is_problem(await client.get("/models/digits/example"), 404, "has no example that can be read")

@@ -25,11 +25,14 @@ async def exported(server: HttpServer, session: str) -> bytes:
 
 
 async def test_a_server_without_the_model_says_so(tmp_path: Path, models: Path, serve: ServeHttp) -> None:
+    """503 and not 422: another server may have it."""
     write_artifact(tmp_path / "others", "deaf", takes_audio=False)
     server, other = await serve(models), await serve(tmp_path / "others")
     await ok(server.client, session="abc", seq=0, input=audio(sound(4_000, 1), 44_100))
     content = await exported(server, "abc")
-    is_problem(await put_state(other.client, "abc", content), 503, "does not have")
+    refused = await put_state(other.client, "abc", content)
+    assert is_problem(refused, 503, "does not have")["type"].endswith("model-absent")
+    assert refused.headers["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 191_975])

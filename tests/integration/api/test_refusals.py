@@ -44,6 +44,8 @@ BAD_JSON: Mapping[str, tuple[Json, int, str]] = {
     "gap": ({"seq": 3, "input": events(5)}, 409, "send seq 1 next"),
     "conflict": ({"seq": 0, "input": events(5, seed=9)}, 409, "other content"),
     "bad seq": ({"seq": -1, "input": events(5)}, 422, "seq: "),
+    "bad spikes": ({"spikes": 1, "input": events(5)}, 422, "spikes: send true or false"),
+    "bad timing": ({"timing": "yes", "input": events(5)}, 422, "timing: send true or false"),
 }  # fmt: skip
 
 
@@ -104,6 +106,9 @@ async def test_bad_sound_gets_a_problem_and_leaves_the_session(client: httpx.Asy
         (PCM, bytes(20), "?seqq=1" + "&" * 32, 422, "the query has more than 32 parameters"),
         (PCM, bytes(20), "?seq=one", 422, "seq: "),
         (PCM, bytes(20), "?seq=1", 404, "begins with seq 0"),
+        (PCM, bytes(20), "?spikes=1.5", 422, "spikes: send true or false"),
+        (PCM, bytes(20), "?timing=x", 422, "timing: send true or false"),
+        (PCM, bytes(20), "?spikes=true&spikes=true", 422, "'spikes' occurs twice"),
         (PCM, bytes(20), "?model=digitz", 404, "no model 'digitz': the server has 'digits'"),
         (PCM, bytes(20), "?version=7", 404, "no version '7', it has '1'"),
         (PCM, bytes(20), "?form=bank", 422, "form is not a parameter any more: leave it out"),

@@ -29,9 +29,8 @@ def chunk(session: str, seq: int, *, end: bool = False) -> Json:
 
 async def until_ready(client: httpx.AsyncClient, status: int) -> httpx.Response:
     """The answer of ``/health/ready`` as soon as it has this status."""
-    async with asyncio.timeout(60):
-        while (answer := await client.get("/health/ready")).status_code != status:
-            await asyncio.sleep(SWEEP_S)
+    while (answer := await client.get("/health/ready")).status_code != status:
+        await asyncio.sleep(SWEEP_S)
     return answer
 
 

@@ -94,6 +94,7 @@ async def test_a_session_of_values_moves(client: httpx.AsyncClient, tmp_path: Pa
 async def test_what_a_model_does_not_take_is_refused_with_a_sentence(client: httpx.AsyncClient) -> None:
     for model, chunk, status, sentence in (
         ("spikes", in_json(rows()), 415, "'spikes' takes spikes, not values: send kind 'events' or 'dense'"),
+        ("spikes", audio(sound(9)), 415, "'spikes' takes spikes, not audio: send kind 'events' or 'dense'"),
         ("values", audio(sound(9)), 415, "'values' takes values and spikes, not audio: send kind 'values', 'events'"),
         ("values", in_json(rows(5)), 422, "the rows have 5 values, but model 'values' takes 6 a step"),
         ("rows", in_json(rows(5)), 422, "the rows have 5 values, but model 'rows' takes 3 a step"),

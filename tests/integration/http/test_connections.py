@@ -7,8 +7,6 @@ import gc
 import json
 from contextlib import suppress
 from pathlib import Path
-from socket import SO_RCVBUF, SOL_SOCKET
-from socket import socket as tcp_socket
 
 import pytest
 
@@ -205,11 +203,7 @@ def tracer(tmp_path: Path) -> Path:
 
 async def asks_and_reads_nothing(server: Listening, more: bytes = b"") -> tuple[Reader, Writer]:
     """A client that sends one request (and ``more``), and whose system takes little of the response."""
-    connected = tcp_socket()
-    connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
-    connected.connect(("127.0.0.1", server.port))
-    reader, writer = await asyncio.open_connection(sock=connected, limit=1000)
-    server.writers.append(writer)
+    reader, writer = await server.connect_narrowly()
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(chunk(20_000, end=True) + more)
     return reader, writer

@@ -74,26 +74,6 @@ async def test_chunks_of_clients_that_go_at_once_are_not_even_decoded(
     assert not caplog.records
 
 
-async def test_chunks_of_clients_that_go_wait_for_no_turn(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        reader, writer = await begun(server, gate, chunk(5, session="a", seq=0))
-        gone = [await server.connect() for _ in range(20)]
-        for _, each in gone:
-            each.write(chunk(LONG_STEPS, session="a"))
-        await server.until(lambda: server.parts.admission.in_flight == 21)
-        for _, each in gone:
-            each.close()
-        await server.until(lambda: server.parts.admission.in_flight == 1)
-        calls = gate.calls
-        gate.opened.set()
-        status, body = await response(reader)
-        assert (status, json.loads(body)["total_steps"]) == (200, 5)
-        status, body = await ask(server, chunk(5, session="a", end=True))
-        assert json.loads(body)["seq"] == 1
-        assert gate.calls == calls + 1
-        writer.close()
-
-
 def about_a(method: str, path: str, body: bytes = b"") -> bytes:
     """A request about session a."""
     fields = f"Host: x\r\nContent-Type: application/octet-stream\r\nContent-Length: {len(body)}"
@@ -103,26 +83,31 @@ def about_a(method: str, path: str, body: bytes = b"") -> bytes:
 ABOUT_A = [("GET", ""), ("DELETE", ""), ("GET", "/state"), ("PUT", "/state?replace=true")]
 
 
-@pytest.mark.parametrize(("method", "path"), ABOUT_A)
-async def test_other_requests_of_clients_that_go_wait_for_no_turn_either(
+@pytest.mark.parametrize(("method", "path"), [("POST", "/infer"), *ABOUT_A])
+async def test_requests_of_clients_that_go_wait_for_no_turn(
     models: Path, gate: Gate, method: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listening(models, gate) as server:
         assert (await ask(server, chunk(5, session="a", seq=0)))[0] == 200
         assert gate.entered.acquire(blocking=False)
         exported = (await ask(server, about_a("GET", "/state")))[1]
+        request = about_a(method, path, exported if method == "PUT" else b"")
+        if method == "POST":
+            request = chunk(LONG_STEPS, session="a")
         reader, writer = await begun(server, gate, chunk(5, session="a", seq=1))
         gone = [await server.connect() for _ in range(20)]
         for _, each in gone:
-            each.write(about_a(method, path, exported if method == "PUT" else b""))
+            each.write(request)
         await server.until(lambda: server.parts.admission.in_flight == 21)
         for _, each in gone:
             each.close()
         await server.until(lambda: server.parts.admission.in_flight == 1)
+        calls = gate.calls
         gate.opened.set()
         assert (await response(reader))[0] == 200
         status, body = await ask(server, chunk(5, session="a", seq=2))
         assert (status, json.loads(body)["total_steps"]) == (200, 15)
+        assert gate.calls == calls + 1
         writer.close()
     assert not caplog.records
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from service.keys.caller import Scope
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.data.signals import sound
+from tests.support.data.wav import wav
 from tests.support.servers.certificate import write_certificate
 from tests.support.servers.keyed import add_key, keyed_server
 from tests.support.servers.socket_server import running
@@ -159,9 +159,10 @@ def test_what_cannot_be_used_gets_a_sentence(tmp_path: Path) -> None:
         for client in (StreamingClient, AsyncStreamingClient, LiveStream):
             with pytest.raises(InputError, match=sentence):
                 client("http://127.0.0.1:9", **given)
-    for client in (StreamingClient, AsyncStreamingClient):
-        with pytest.raises(InputError, match=r"'127.0.0.1:8000' is not the address of a server: write http"):
-            client("127.0.0.1:8000")
+    for address in ("127.0.0.1:8000", "ws://127.0.0.1:8000", ""):
+        for kind in (StreamingClient, AsyncStreamingClient, LiveStream, LiveStreams):
+            with pytest.raises(InputError, match=f"{address!r} is not the address of a server: write http://HOST:PORT"):
+                kind(address)
 
 
 def test_a_key_is_not_shown() -> None:
@@ -172,9 +173,7 @@ def test_a_key_is_not_shown() -> None:
 
 def test_the_terminal_sends_them_too(gateway: tuple[str, list[str]], files: tuple[Path, Path], tmp_path: Path) -> None:
     url, heads = gateway
-    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", ""))
-        file.writeframes(SOUND.tobytes())
+    (tmp_path / "sound.wav").write_bytes(wav(SOUND.tobytes()))
     command = [str(tmp_path / "sound.wav"), "--url", url, "--one-word", "--header", "X-Tenant: ward 7"]
     environment = {"HETSYN_KEY": KEY, "HETSYN_CA_FILE": str(files[0])}
     done = CliRunner().invoke(stream, command, env=environment)

@@ -15,9 +15,18 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
+from tests.support.tools import NO_TRITONCLIENT
+
+pytest.importorskip("tritonclient", reason=NO_TRITONCLIENT)
+pytest.importorskip("grpc_health", reason=NO_TRITONCLIENT)
+
+import grpc
+import tritonclient.grpc as triton
+
 from hetsyn_client import AsyncStreamingClient, LiveStream, StreamingClient
 from hetsyn_client.columns import pack_chunks, pack_sessions, unpack_opened, unpack_results
 from hetsyn_client.events import pack_events
+from service.grpc import servicer
 from service.keys.caller import Scope
 from tests.support.clients.json_input import events
 from tests.support.clients.open_inference import Live
@@ -26,8 +35,6 @@ from tests.support.data.signals import sound
 from tests.support.servers.keyed import add_key, bearer, keyed_server, revoke
 from tests.support.servers.socket_server import keeps
 from tests.support.stores.memory_store import MemoryStore
-
-pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
 
 CHUNK = pack_events(5, np.array([0]), np.array([1]))
 
@@ -151,8 +158,6 @@ def test_each_chunk_of_a_frame_counts(keyed: Keyed) -> None:
 
 
 def test_grpc_is_limited(keyed: Keyed) -> None:
-    import tritonclient.grpc as triton
-
     alice = keyed.key("alice", requests_per_s=2)
     with triton.InferenceServerClient(keyed.live.grpc) as client:
         key = {"authorization": f"Bearer {alice}"}
@@ -185,10 +190,6 @@ def test_a_revoked_key_ends_its_streams(tmp_path: Path) -> None:
 
 
 def test_a_revoked_key_ends_its_streams_of_grpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import grpc
-
-    from service.grpc import servicer
-
     monkeypatch.setattr(servicer, "CHECK_S", 0.1)
     path = tmp_path / "keys.json"
     metadata = [("authorization", f"Bearer {add_key(path, 'alice')}")]

@@ -12,23 +12,23 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.support.tools import NO_TRITONCLIENT
+
+pytest.importorskip("tritonclient", reason=NO_TRITONCLIENT)
+pytest.importorskip("grpc_health", reason=NO_TRITONCLIENT)
+
+import grpc
+import tritonclient.grpc as triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
 from hetsyn_client.columns import pack_sessions, unpack_opened
-from service.app import create_app
-from service.carried.carry_keys import CarryKeys
 from service.keys.caller import Scope
-from service.models.catalog import ModelCatalog
-from service.settings import AccessSettings
-from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.fake_graph import CHANNELS, load_fake
+from tests.support.artifacts.fake_graph import CHANNELS
 from tests.support.clients.json_input import events
 from tests.support.clients.open_inference import Live, inputs, live_server
 from tests.support.clients.sync_websocket import connect
-from tests.support.product import make_settings
 from tests.support.servers.keyed import add_key, bearer, keyed_server
-from tests.support.servers.socket_server import serving
 from tests.support.stores.memory_store import MemoryStore
-
-pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
 
 
 class Shared(NamedTuple):
@@ -59,9 +59,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 
 @pytest.mark.parametrize("store", [False, True])
 async def test_two_keys_on_one_channel_of_grpc_have_sequences_of_their_own(tmp_path: Path, store: bool) -> None:
-    import grpc
-    from tritonclient.grpc import service_pb2, service_pb2_grpc
-
     path = tmp_path / "keys.json"
     keys = {name: add_key(path, name) for name in ("alice", "bob")}
 
@@ -126,7 +123,6 @@ def test_a_shared_store_hands_no_session_from_keys_to_none(shared: Shared) -> No
         opened = unpack_opened(socket.recv(decode=False))
     assert opened.status.tolist() == [422, 200]
     assert opened.next_seq.tolist()[1] == 0
-    import tritonclient.grpc as triton
 
     with triton.InferenceServerClient(shared.plain.grpc) as client:
         given = inputs(triton, "spikes", np.zeros((1, CHANNELS), bool))
@@ -149,23 +145,13 @@ def test_a_shared_store_hands_no_session_from_none_to_keys(shared: Shared) -> No
     assert shared.send(shared.keyed, "open", 1).json()["total_steps"] == 18
 
 
-def test_tokens_go_neither_way(tmp_path: Path) -> None:
-    models = tmp_path / "models"
-    models.mkdir()
-    write_artifact(models)
-    alice = add_key(tmp_path / "keys.json", "alice")
-
-    def app(access: AccessSettings) -> Any:
-        catalog = ModelCatalog(models, load=load_fake)
-        return create_app(make_settings(models, access=access), catalog, keys=CarryKeys([bytes(32)]))
-
+def test_tokens_go_neither_way(shared: Shared) -> None:
     def send(url: str, headers: dict[str, str], **more: str) -> httpx.Response:
         return httpx.post(f"{url}/infer", json={"carry": True, "input": events(9), **more}, headers=headers)
 
-    with serving(app(AccessSettings(keys=tmp_path / "keys.json"))) as keyed, serving(app(AccessSettings())) as plain:
-        ways = [(keyed, bearer(alice)), (plain, {})]
-        for (url, headers), (other, others) in (ways, ways[::-1]):
-            token = send(url, headers).json()["token"]
-            refused = send(other, others, token=token)
-            assert (refused.status_code, refused.json()["type"]) == (422, "urn:hetsyn:problem:token-forged")
-            assert send(url, headers, token=token).json()["seq"] == 1
+    ways: list[tuple[str, dict[str, str]]] = [(shared.keyed.url, bearer(shared.alice)), (shared.plain.url, {})]
+    for (url, headers), (other, others) in (ways, ways[::-1]):
+        token = send(url, headers).json()["token"]
+        refused = send(other, others, token=token)
+        assert (refused.status_code, refused.json()["type"]) == (422, "urn:hetsyn:problem:token-forged")
+        assert send(url, headers, token=token).json()["seq"] == 1

@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -16,20 +15,29 @@ from fastapi.routing import APIRoute
 from starlette.routing import Mount, Route
 from websockets.exceptions import InvalidStatus
 
+from tests.support.tools import NO_TRITONCLIENT
+
+pytest.importorskip("tritonclient", reason=NO_TRITONCLIENT)
+pytest.importorskip("grpc_health", reason=NO_TRITONCLIENT)
+
+import grpc
+import tritonclient.grpc as triton
+from grpc_health.v1 import health_pb2
+from tritonclient.grpc import service_pb2
+
 from hetsyn_client.columns import pack_chunks, pack_sessions, unpack_opened, unpack_results
-from service.carried.carry_keys import CarryKeys
+from service.grpc.servicer import Health, Servicer
 from service.keys.caller import Scope
 from service.keys.routes import GRPC, HTTP, need_of
 from service.store.record import MEDIA_TYPE as STATE_TYPE
 from tests.support.clients.json_input import events
-from tests.support.clients.open_inference import Live
+from tests.support.clients.open_inference import Live, inputs
 from tests.support.clients.sync_websocket import connect
 from tests.support.servers.keyed import add_key, bearer, keyed_server
 from tests.support.servers.socket_server import keeps
 from tests.support.stores.memory_store import MemoryStore
 
 VALUES = {"session_id": "s", "name": "digits", "version": "1", "path:path": "app.js"}
-INSTALL = "pip install -e '.[test]' in the checkout of hetsyn"
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
@@ -63,7 +71,6 @@ class World(NamedTuple):
 
 @pytest.fixture(scope="module")
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    pytest.importorskip("tritonclient.grpc", reason=f"no tritonclient: {INSTALL}")
     folder = tmp_path_factory.mktemp("keyed")
     path = folder / "keys.json"
     alice, bob = add_key(path, "alice", Scope), add_key(path, "bob", Scope)
@@ -120,11 +127,7 @@ def test_every_row_is_a_route(world: World) -> None:
 
 
 def test_every_call_of_grpc_has_a_row() -> None:
-    health = pytest.importorskip("grpc_health.v1.health_pb2", reason=f"no grpcio-health-checking: {INSTALL}")
-    service = pytest.importorskip("tritonclient.grpc.service_pb2", reason=f"no tritonclient: {INSTALL}")
-    from service.grpc.servicer import Health, Servicer
-
-    for module, name, servicer in ((service, "GRPCInferenceService", Servicer), (health, "Health", Health)):
+    for module, name, servicer in ((service_pb2, "GRPCInferenceService", Servicer), (health_pb2, "Health", Health)):
         description = module.DESCRIPTOR.services_by_name[name]
         for method in description.methods:
             if method.name in vars(servicer):
@@ -229,10 +232,6 @@ def over_streams(world: World, session: str) -> tuple[int, Any]:
 
 
 def over_grpc(world: World, session: str, start: bool) -> tuple[int, Any]:
-    import tritonclient.grpc as triton
-
-    from tests.support.clients.open_inference import inputs
-
     given = inputs(triton, "spikes", np.zeros((3, 8), bool))
     with triton.InferenceServerClient(world.live.grpc) as client:
         try:
@@ -329,35 +328,20 @@ def test_no_id_reaches_into_another_key(world: World, name: str) -> None:
         assert client.post(f"/infer?session={name}&seq=2", content=b"").status_code in (415, 422)
 
 
-def test_a_carried_session_is_of_the_key_that_opened_it(tmp_path: Path) -> None:
-    from service.app import create_app
-    from service.models.catalog import ModelCatalog
-    from service.settings import AccessSettings
-    from tests.support.artifacts.artifact import write_artifact
-    from tests.support.artifacts.fake_graph import load_fake
-    from tests.support.product import make_settings
-    from tests.support.servers.socket_server import serving
+def test_a_carried_session_is_of_the_key_that_opened_it(world: World) -> None:
+    def send(key: str, **more: Any) -> httpx.Response:
+        with world.http(key) as client:
+            return client.post("/infer", json={"carry": True, "input": events(9), **more})
 
-    path, models = tmp_path / "keys.json", tmp_path / "models"
-    models.mkdir()
-    write_artifact(models)
-    alice, bob = add_key(path, "alice"), add_key(path, "bob")
-    settings = make_settings(models, access=AccessSettings(keys=path))
-    app = create_app(settings, ModelCatalog(models, load=load_fake), keys=CarryKeys([bytes(32)]))
-    with serving(app) as url:
-
-        def send(key: str, **more: Any) -> httpx.Response:
-            return httpx.post(f"{url}/infer", json={"carry": True, "input": events(9), **more}, headers=bearer(key))
-
-        first = send(alice).json()
-        assert send(alice, token=first["token"]).json()["seq"] == 1
-        assert send(alice, token=first["token"], session=first["session"]).json()["session"] == first["session"]
-        changed = bytearray(base64.b64decode(first["token"]))
-        changed[-1] ^= 1
-        others, forged = send(bob, token=first["token"]), send(alice, token=base64.b64encode(changed).decode())
-        for refused, sentence in ((others, "the token belongs to a key"), (forged, "changed after it was sealed")):
-            assert (refused.status_code, refused.json()["type"]) == (422, "urn:hetsyn:problem:token-forged")
-            assert sentence in refused.json()["detail"]
+    first = send(world.alice).json()
+    assert send(world.alice, token=first["token"]).json()["seq"] == 1
+    assert send(world.alice, token=first["token"], session=first["session"]).json()["session"] == first["session"]
+    changed = bytearray(base64.b64decode(first["token"]))
+    changed[-1] ^= 1
+    others, forged = send(world.bob, token=first["token"]), send(world.alice, token=base64.b64encode(changed).decode())
+    for refused, sentence in ((others, "the token belongs to a key"), (forged, "changed after it was sealed")):
+        assert (refused.status_code, refused.json()["type"]) == (422, "urn:hetsyn:problem:token-forged")
+        assert sentence in refused.json()["detail"]
 
 
 def test_a_stream_without_a_key_is_not_opened(world: World) -> None:
@@ -374,9 +358,6 @@ def test_a_stream_without_a_key_is_not_opened(world: World) -> None:
 
 
 def test_grpc_asks_for_a_key(world: World) -> None:
-    import grpc
-    import tritonclient.grpc as triton
-
     def error(call: Callable[[], object]) -> str:
         with pytest.raises(triton.InferenceServerException) as caught:
             call()

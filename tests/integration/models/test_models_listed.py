@@ -16,22 +16,14 @@ from service.runtime.operators import MODE
 from service.wire.decode import decode_json
 from tests.support.artifacts.artifact import Takes, write_artifact
 from tests.support.clients.http_calls import is_problem, ok
-from tests.support.clients.json_input import audio, events
-from tests.support.data.signals import sound
+from tests.support.clients.json_input import events
 from tests.support.servers.in_process import ServeHttp
-
-
-async def test_a_deaf_model_takes_no_sound(tmp_path: Path, serve: ServeHttp) -> None:
-    write_artifact(tmp_path, "deaf", takes_audio=False)
-    client = (await serve(tmp_path)).client
-    is_problem(await client.post("/infer", json={"input": audio(sound(10))}), 415, "'deaf' takes spikes, not audio")
-    assert (await client.get("/models")).json()["models"][0]["inputs"] == ["events", "dense"]
-    assert (await client.get("/models/deaf")).json()["encoder"] is None
 
 
 @pytest.mark.parametrize(
     ("takes", "inputs"),
     [
+        ("spikes", ["events", "dense"]),
         ("audio", ["audio", "events", "dense"]),
         ("values", ["values", "events", "dense"]),
         ("rows", ["values", "events", "dense"]),
@@ -45,6 +37,7 @@ async def test_a_model_says_what_it_takes(tmp_path: Path, serve: ServeHttp, take
     described = (await client.get("/models/digits")).json()
     assert described["inputs"] == inputs
     assert described["input"]["kind"] == ("values" if takes in ("values", "frames") else "spikes")
+    assert (described["encoder"] is None) == (takes in ("spikes", "values"))
 
 
 async def test_models_are_listed_and_described(tmp_path: Path, serve: ServeHttp) -> None:

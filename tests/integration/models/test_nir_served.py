@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,9 @@ from export.nir.commands import import_nir
 from export.nir.convention import Convention
 from export.nir.dynamics import program_of
 from export.nir.reading import from_nir
-from service.app import create_app
-from tests.support.clients.wire import wire_transport
 from tests.support.networks import nir_graphs as graphs
 from tests.support.networks.nir_reference import run_reference
-from tests.support.product import make_settings
+from tests.support.servers.socket_server import running, serving_from_file
 
 pytestmark = needs_onnxscript
 
@@ -42,31 +39,13 @@ def imported(graph: Any, folder: Path, *options: str) -> Path:
     return folder / "models"
 
 
-def answers(models: Path, chunks: list[dict[str, Any]], before_each: Any = None) -> list[dict[str, Any]]:
-    """The replies to a session's chunks; with a store, each chunk gets a server of its own."""
-    settings = {"models": models} | ({} if before_each is None else {"store": before_each})
-
-    async def send(app: Any, seq: int, chunk: dict[str, Any]) -> dict[str, Any]:
-        body = {"session": "s", "seq": seq, "end": seq + 1 == len(chunks), "input": chunk}
-        async with httpx.AsyncClient(transport=wire_transport(app), base_url="http://server") as client:
-            response = await client.post("/infer", json=body)
-        assert response.status_code == 200, response.text
-        reply: dict[str, Any] = response.json()
-        return reply
-
-    async def whole() -> list[dict[str, Any]]:
-        replies = []
-        if before_each is None:
-            app = create_app(make_settings(**settings))
-            async with app.router.lifespan_context(app):
-                return [await send(app, seq, chunk) for seq, chunk in enumerate(chunks)]
-        for seq, chunk in enumerate(chunks):
-            app = create_app(make_settings(**settings))
-            async with app.router.lifespan_context(app):
-                replies.append(await send(app, seq, chunk))
-        return replies
-
-    return asyncio.run(whole())
+def probabilities(url: str, seq: int, chunk: np.ndarray) -> list[float]:
+    """Those of the reply to one of three chunks of spikes."""
+    body = {"session": "s", "seq": seq, "end": seq == 2, "input": {"kind": "dense", "spikes": chunk.tolist()}}
+    response = httpx.post(f"{url}/infer", json=body)
+    assert response.status_code == 200, response.text
+    found: list[float] = response.json()["probabilities"]
+    return found
 
 
 def softmax(scores: Any) -> Any:
@@ -90,8 +69,12 @@ def test_spikes_of_a_nir_file_are_counted_through_infer(name: str, tmp_path: Pat
     counts = run_reference(program_of(from_nir(graph), Convention(1e-3, "euler", "zero")), values[None].astype(float))
     truth = counts["out"][0].sum(0)
     assert truth.sum() > 5
-    chunks = [{"kind": "dense", "spikes": values[a:b].tolist()} for a, b in ((0, 7), (7, 8), (8, STEPS))]
-    last = answers(models, chunks)[-1]
-    np.testing.assert_allclose(last["probabilities"], softmax(truth), rtol=1e-4, atol=1e-6)
-    restarted = answers(models, chunks, before_each=f"file://{tmp_path / 'sessions.db'}")[-1]
-    assert restarted["probabilities"] == last["probabilities"]
+    chunks = np.split(values, [7, 8])
+    with running(models) as url:
+        for seq, chunk in enumerate(chunks):
+            last = probabilities(url, seq, chunk)
+    np.testing.assert_allclose(last, softmax(truth), rtol=1e-4, atol=1e-6)
+    for seq, chunk in enumerate(chunks):
+        with serving_from_file(models, tmp_path / "sessions.db") as url:
+            restarted = probabilities(url, seq, chunk)
+    assert restarted == last

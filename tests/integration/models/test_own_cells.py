@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +13,10 @@ import numpy as np
 import pytest
 
 from hetsyn_client import StreamingClient
-from service.app import create_app
 from service.contract.artifact import Artifact
-from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.paths import ROOT
-from tests.support.product import CARRY_KEYS, make_settings
-from tests.support.servers.socket_server import serving
+from tests.support.servers.socket_server import serving_from_file
 from tests.support.tools import needs_onnxscript
 
 torch = pytest.importorskip("torch", reason="cells are torch modules: pip install torch")
@@ -120,13 +115,6 @@ def send(made: Made, client: StreamingClient, values: Array, **chunk: Any) -> di
     return dict(client.infer_values(values.reshape(len(values), -1), **chunk))
 
 
-@contextmanager
-def with_store(made: Made, store: Path) -> Iterator[str]:
-    settings = make_settings(made.models, store=f"file://{store}")
-    with serving(create_app(settings, ModelCatalog(made.models), keys=CARRY_KEYS)) as url:
-        yield url
-
-
 def compare(made: Made, answer: dict[str, Any], outputs: Array, steps: int) -> None:
     """An answer after the first ``steps`` steps is what the cell says."""
     if made.name == "latent_decoder":
@@ -160,14 +148,14 @@ def test_the_page_has_the_class_of_exactness_of_the_manifest(made: Made) -> None
 def test_a_session_survives_a_restart_and_moves_between_servers(made: Made, tmp_path: Path) -> None:
     values = rows(made)
     outputs = expected(made, values)
-    with with_store(made, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
+    with serving_from_file(made.models, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
         compare(made, send(made, client, values[:7], session="kept", seq=0), outputs, 7)
-    with with_store(made, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
+    with serving_from_file(made.models, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
         compare(made, send(made, client, values[7:26], session="kept", seq=1), outputs, 26)
         record = httpx.get(f"{url}/sessions/kept/state").content
         ended = send(made, client, values[26:], session="kept", seq=2, end=True)
         compare(made, ended, outputs, STEPS)
-    with with_store(made, tmp_path / "other.db") as url, StreamingClient(url) as client:
+    with serving_from_file(made.models, tmp_path / "other.db") as url, StreamingClient(url) as client:
         headers = {"Content-Type": "application/vnd.hetsyn.session"}
         assert httpx.put(f"{url}/sessions/kept/state", content=record, headers=headers).status_code == 201
         moved = send(made, client, values[26:], session="kept", seq=2, end=True)
@@ -178,5 +166,5 @@ def test_a_session_survives_a_restart_and_moves_between_servers(made: Made, tmp_
 def test_spikes_are_ones_for_a_network_of_values(made: Made, tmp_path: Path) -> None:
     ones = (rows(made) > 0.8).astype(np.float32)
     times, units = ones.nonzero()
-    with with_store(made, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
+    with serving_from_file(made.models, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
         compare(made, dict(client.infer_events(STEPS, times, units, end=True)), expected(made, ones), STEPS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,10 @@ import numpy as np
 import pytest
 
 from hetsyn_client import LiveStream
-from service.app import create_app
-from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import reject, write_artifact
-from tests.support.artifacts.default import with_default
-from tests.support.artifacts.fake_graph import load_fake
+from tests.support.clients.json_input import audio
 from tests.support.data.signals import words
-from tests.support.product import make_settings
-from tests.support.servers.socket_server import serving
+from tests.support.servers.socket_server import serving_models
 
 ENDPOINTING = {"threshold": 10.0, "silence_s": 0.15, "preroll_s": 0.1, "no_speech_s": 0.6}
 RATE_HZ = 16_000
@@ -35,9 +30,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     change = {"endpointing": ENDPOINTING}
     write_artifact(folder, rule="last", change=change)
     reject(write_artifact(folder, "rejecting", rule="last", change=change), REJECTED)
-    with serving(
-        create_app(make_settings(folder), ModelCatalog(with_default(folder, "digits"), load=load_fake))
-    ) as url:
+    with serving_models(folder) as url:
         yield url
 
 
@@ -45,6 +38,13 @@ def frames(url: str, model: str) -> list[Frame]:
     with LiveStream(url, sample_rate_hz=RATE_HZ, model=model) as stream:
         found = [frame for chunk in np.array_split(SOUND, 29) for frame in stream.send(chunk)]
         return [dict(frame) for frame in (*found, *stream.wait(), stream.end())]
+
+
+def whole(url: str, model: str) -> Frame:
+    """The reply to the sound at once."""
+    body = {"model": model, "input": audio(SOUND, RATE_HZ), "end": True}
+    reply: Frame = httpx.post(f"{url}/infer", json=body).json()
+    return reply
 
 
 def ends(url: str, model: str) -> list[Frame]:
@@ -72,12 +72,7 @@ def test_results_on_the_way_have_no_label_either(url: str) -> None:
 
 
 def test_a_whole_recording_over_infer_has_no_label(url: str) -> None:
-    data = base64.b64encode(SOUND.astype("<i2").tobytes()).decode()
-    sound = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": RATE_HZ, "data": data}
-    plain, other = (
-        httpx.post(f"{url}/infer", json={"model": model, "input": sound, "end": True}).json()
-        for model in ("digits", "rejecting")
-    )
+    plain, other = (whole(url, model) for model in ("digits", "rejecting"))
     assert plain["label"] == REJECTED
     assert (other["label"], other["probabilities"]) == (None, plain["probabilities"])
 
@@ -93,13 +88,9 @@ def test_with_a_threshold_the_likeliest_label_that_is_not_rejected_is_named_or_n
 ) -> None:
     """In every reply, also where a rejected label is likelier."""
     reject(write_artifact(tmp_path, rule="last", change={"endpointing": ENDPOINTING}), REJECTED, threshold=threshold)
-    with serving(
-        create_app(make_settings(tmp_path), ModelCatalog(with_default(tmp_path, "digits"), load=load_fake))
-    ) as url:
+    with serving_models(tmp_path) as url:
         labels = httpx.get(f"{url}/models/digits").json()["labels"]
-        data = base64.b64encode(SOUND.astype("<i2").tobytes()).decode()
-        sound = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": RATE_HZ, "data": data}
-        replies = [httpx.post(f"{url}/infer", json={"input": sound, "end": True}).json(), *frames(url, "digits")]
+        replies = [whole(url, "digits"), *frames(url, "digits")]
     rejected = labels.index(REJECTED)
     seen = [reply for reply in replies if reply.get("probabilities")]
     assert len(seen) > 4

@@ -10,13 +10,10 @@ from pathlib import Path
 import httpx
 
 from service.batching.estimates import Item
-from service.contract.artifact import Artifact
 from service.ingress import Arrival
-from service.models.model import Model
 from service.registry.applying import Applying
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.artifact_file import rewrite
-from tests.support.artifacts.gate import Gate
 from tests.support.clients.http_calls import ok
 from tests.support.clients.json_input import Json, events
 from tests.support.servers.in_process import ServeHttp
@@ -91,24 +88,3 @@ async def test_a_watching_app_loads_what_is_put_into_its_folder(models: Path, se
     write_artifact(models, version="2")
     while (await ok(client, input=events(10), end=True))["version"] != "2":
         await asyncio.sleep(0.01)
-
-
-async def test_an_import_of_a_session_of_a_version_that_is_not_here(tmp_path: Path, serve: ServeHttp) -> None:
-    """503 and not 422: another server may have it."""
-    write_artifact(tmp_path / "other", version="2")
-    source, target = (await serve(tmp_path / "other")).client, (await serve()).client
-    await ok(source, session="a", seq=0, input=events(10))
-    exported = (await source.get("/sessions/a/state")).content
-    refused = await target.put(
-        "/sessions/a/state", content=exported, headers={"Content-Type": "application/octet-stream"}
-    )
-    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-    assert refused.json()["type"] == "urn:hetsyn:problem:model-absent"
-
-
-def test_a_model_needs_its_folder_no_more_once_it_is_loaded(models: Path, gate: Gate) -> None:
-    model = Model(Artifact.open(models / "digits" / "1"), gate.load)
-    shutil.rmtree(models)
-    assert model.network is model.network
-    assert model.encoder_graph is not None
-    assert model.encoder_graph.inputs

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +12,9 @@ import pytest
 import soxr
 
 from hetsyn_client import StreamingClient
-from service.app import create_app
-from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array, load_graph
 from tests.support.paths import RECORDINGS
-from tests.support.product import make_settings
-from tests.support.servers.socket_server import serving
+from tests.support.servers.socket_server import running, serving_from_file
 
 MISSING = importlib.util.find_spec("onnxscript") is None or (
     "HETSYN_SILERO_ONNX" not in os.environ and importlib.util.find_spec("silero_vad") is None
@@ -95,13 +90,6 @@ def own_probabilities(samples: Array) -> Array:
     return np.array(found)
 
 
-@contextmanager
-def with_store(models: Path, store: Path) -> Iterator[str]:
-    settings = make_settings(models, store=f"file://{store}")
-    with serving(create_app(settings, ModelCatalog(models))) as url:
-        yield url
-
-
 def test_its_probabilities_come_out_in_any_chunks_and_across_a_restart(models: Path, tmp_path: Path) -> None:
     samples = recording()
     expected = own_probabilities(samples)
@@ -110,7 +98,7 @@ def test_its_probabilities_come_out_in_any_chunks_and_across_a_restart(models: P
     chunks = np.split(samples, cuts)
     rows: list[list[float]] = []
     for part in (range(7), range(7, len(chunks))):
-        with with_store(models, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
+        with serving_from_file(models, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
             for seq in part:
                 end = seq == len(chunks) - 1
                 rows += client.infer_chunk(chunks[seq], RATE_HZ, model="trace", session="talk", seq=seq, end=end)[
@@ -119,9 +107,9 @@ def test_its_probabilities_come_out_in_any_chunks_and_across_a_restart(models: P
     np.testing.assert_allclose(np.array(rows)[:, 0], expected, atol=ALLOWED)
 
 
-def test_two_labels_and_the_latest_probability(models: Path, tmp_path: Path) -> None:
+def test_two_labels_and_the_latest_probability(models: Path) -> None:
     samples = recording()[: 40 * FRAME]
-    with with_store(models, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
+    with running(models) as url, StreamingClient(url) as client:
         reply = client.infer_chunk(samples, RATE_HZ, model="vad", end=True)
     last = float(own_probabilities(samples)[-1])
     np.testing.assert_allclose(np.asarray(reply["probabilities"]), [1 - last, last], atol=ALLOWED)

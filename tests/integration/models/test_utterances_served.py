@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,18 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetsyn_client import LiveStream, ServiceProblem
-from service.app import create_app
-from service.carried.carry_keys import CarryKeys
-from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.default import with_default
-from tests.support.artifacts.fake_graph import load_fake
+from tests.support.clients.json_input import audio
 from tests.support.data.signals import words
-from tests.support.product import make_settings
 from tests.support.servers.relay import relayed
-from tests.support.servers.socket_server import each_store, keeps, serving
-from tests.support.stores.memory_store import MemoryStore
+from tests.support.servers.socket_server import each_store, keeps, serving_models
 
 ENDPOINTING = {"threshold": 10.0, "silence_s": 0.15, "preroll_s": 0.1, "no_speech_s": 0.6}
 RATE_HZ = 16_000
@@ -40,18 +33,12 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder, change={"endpointing": ENDPOINTING})
     write_artifact(folder, "plain")
-    store = MemoryStore() if keeps(request) == "store" else None
-    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
-    app = create_app(make_settings(folder, client_share=1.0), catalog, store=store, keys=CarryKeys([bytes(32)]))
-    with serving(app) as url:
+    with serving_models(folder, keeps(request)) as url:
         yield url
 
 
-def infer(url: str, samples: Array | None, **fields: Any) -> dict[str, Any]:
-    if samples is not None:
-        data = base64.b64encode(samples.astype("<i2").tobytes()).decode()
-        fields["input"] = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": RATE_HZ, "data": data}
-    response = httpx.post(f"{url}/infer", json=fields)
+def infer(url: str, samples: Array, **fields: Any) -> dict[str, Any]:
+    response = httpx.post(f"{url}/infer", json={"input": audio(samples, RATE_HZ), **fields})
     content: dict[str, Any] = response.json()
     assert response.status_code == 200, content
     return content
@@ -187,11 +174,9 @@ def test_settings_change_what_is_one_utterance(url: str) -> None:
 
 def test_a_session_keeps_its_choice(url: str) -> None:
     infer(url, CHUNKS[0], session="off", seq=0)
-    for choice, session in (("on", "off"), ({"silence_s": 1.0}, "off")):
-        response = httpx.post(f"{url}/infer", json={
-            "session": session, "seq": 1, "endpointing": choice,
-            "input": {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": RATE_HZ, "data": "AAA="},
-        })  # fmt: skip
+    for choice in ("on", {"silence_s": 1.0}):
+        chunk = {"session": "off", "seq": 1, "endpointing": choice, "input": audio(SOUND[:1], RATE_HZ)}
+        response = httpx.post(f"{url}/infer", json=chunk)
         assert response.status_code == 422
         assert "began without endpointing" in response.json()["detail"]
     infer(url, CHUNKS[1], session="off", seq=1)

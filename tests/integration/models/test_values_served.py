@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -13,15 +13,11 @@ from typer.testing import CliRunner
 
 from hetsyn_client import InputError, ServiceProblem, StreamingClient
 from hetsyn_client.terminal.commands import stream
-from service.app import create_app
-from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, TAIL, load_fake
 from tests.support.artifacts.leaky_values import TOLERANCE, expected, write_leaky
-from tests.support.data.value_streams import answers_in_chunks
-from tests.support.product import CARRY_KEYS, make_settings
-from tests.support.servers.socket_server import running, serving
+from tests.support.servers.socket_server import running, serving_from_file
 
 STEPS = 60
 SILENCE = np.zeros((TAIL, CHANNELS), np.float32)
@@ -40,30 +36,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
-    app = create_app(make_settings(folder), ModelCatalog(folder), keys=CARRY_KEYS)
-    with serving(app) as url:
+    with running(folder) as url:
         yield url
 
 
 def test_any_chunks_in_any_company_have_the_answer_of_the_equation(url: str) -> None:
-    answers = answers_in_chunks(url, [rows(seed) for seed in range(24)])
-    for seed, answer in enumerate(answers):
-        np.testing.assert_allclose(answer, expected(np.concatenate([rows(seed), SILENCE])), atol=TOLERANCE)
+    """Each stream is cut at places of its own; every second is carried, and every third sends lists, not arrays."""
 
+    def answer(seed: int) -> list[float]:
+        rng, values = np.random.default_rng(seed), rows(seed)
+        cuts = sorted(rng.choice(STEPS - 1, rng.integers(1, 9), replace=False) + 1)
+        with StreamingClient(url) as client, client.session(carry=seed % 2 == 1) as session:
+            for part in np.split(values, cuts):
+                session.send_values(part if seed % 3 else part.tolist())
+            return session.end()["probabilities"] or []
 
-@contextmanager
-def with_store(folder: Path, store: Path) -> Iterator[str]:
-    settings = make_settings(folder, store=f"file://{store}")
-    with serving(create_app(settings, ModelCatalog(folder), keys=CARRY_KEYS)) as url:
-        yield url
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(answer, range(24)))
+    for seed, found in enumerate(answers):
+        np.testing.assert_allclose(found, expected(np.concatenate([rows(seed), SILENCE])), atol=TOLERANCE)
 
 
 def test_a_session_survives_a_restart_and_moves_to_another_server(folder: Path, tmp_path: Path) -> None:
     values = rows(5)
     expected_after = expected(np.concatenate([values, SILENCE]))
-    with with_store(folder, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
+    with serving_from_file(folder, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
         client.infer_values(values[:17], session="kept", seq=0)
-    with with_store(folder, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
+    with serving_from_file(folder, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
         client.infer_values(values[17:40], session="kept", seq=1)
         record = httpx.get(f"{url}/sessions/kept/state").content
         ended = client.infer_values(values[40:], session="kept", seq=2, end=True)

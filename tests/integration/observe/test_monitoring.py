@@ -16,17 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hetsyn_client import StreamingClient
 from hetsyn_client.errors import HetsynError
-from service.app import create_app
-from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.default import with_default
-from tests.support.artifacts.fake_graph import load_fake
 from tests.support.clients.json_input import events
 from tests.support.data.signals import sound
-from tests.support.product import make_settings
 from tests.support.repository.prometheus import ALERTS, Prometheus, dashboard, queries, scraping
-from tests.support.servers.socket_server import serving
-from tests.support.stores.memory_store import MemoryStore
+from tests.support.servers.socket_server import serving_models
 
 PATIENCE_S = 120.0
 _names = re.compile(r"\bhetsyn_[a-z_]+").findall
@@ -39,13 +33,8 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     write_artifact(folder)
     with ExitStack() as stack:
         yield [
-            stack.enter_context(
-                serving(create_app(settings, ModelCatalog(with_default(folder, "digits"), load=load_fake), store=store))
-            )
-            for settings, store in (
-                (make_settings(folder, client_share=1.0, sweep_interval_s=0.1), MemoryStore()),
-                (make_settings(folder, client_share=1.0, max_sessions=3, first_chunk_idle_s=0.1), None),
-            )
+            stack.enter_context(serving_models(folder, "store", sweep_interval_s=0.1)),
+            stack.enter_context(serving_models(folder, max_sessions=3, first_chunk_idle_s=0.1)),
         ]
 
 

@@ -44,15 +44,6 @@ def _fail(*_: object) -> None:
     raise ValueError("a defect")
 
 
-@pytest.mark.parametrize("parent", [None, "00-1-2-3", f"ff{PARENT[2:]}"])
-async def test_a_trace_that_is_not_valid_is_ignored(serve: ServeHttp, parent: str | None) -> None:
-    client = (await serve()).client
-    headers = {} if parent is None else {"traceparent": parent}
-    response = await client.post("/infer", json={"input": events(3)}, headers=headers)
-    assert response.status_code == 200
-    assert "x-request-id" not in response.headers
-
-
 @pytest.mark.parametrize("where", ["applied", "count"])  # before and after the session has the chunk
 async def test_a_defect_has_one_line_that_names_request_session_and_trace(
     serve: ServeHttp, lines: list[Json], monkeypatch: pytest.MonkeyPatch, where: str

@@ -8,6 +8,13 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.support.tools import NO_TRITONCLIENT
+
+pytest.importorskip("tritonclient", reason=NO_TRITONCLIENT)
+pytest.importorskip("grpc_health", reason=NO_TRITONCLIENT)
+
+from tritonclient.utils import InferenceServerException
+
 from service.errors import StoreUnavailable
 from tests.support.artifacts.fake_graph import CHANNELS
 from tests.support.clients.open_inference import CLIENTS, Answer, Chunk, Live, live_server
@@ -27,8 +34,6 @@ async def send(
 
 async def refused(live: Live, way: str, *options: dict[str, Any], **more: Any) -> str:
     """The sentence of a refusal."""
-    from tritonclient.utils import InferenceServerException
-
     with pytest.raises(InferenceServerException) as caught:
         await send(live, way, *options, **more)
     message: str = caught.value.message()
@@ -129,10 +134,9 @@ async def test_inputs_that_are_refused(tmp_path: Any, live: Live, way: str, valu
 async def test_grpc_says_unavailable_only_if_nothing_was_applied(tmp_path: Any) -> None:
     store = _Failing()
     with live_server(tmp_path / "models", store) as live:
-        import tritonclient.grpc as triton
 
         async def code(**options: Any) -> str:
-            with pytest.raises(triton.InferenceServerException) as caught:
+            with pytest.raises(InferenceServerException) as caught:
                 await send(live, "grpc", options)
             return str(caught.value.status())
 

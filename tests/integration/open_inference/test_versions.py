@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from tests.support.artifacts.artifact import _encoder, write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.clients.json_input import audio
 from tests.support.clients.open_inference import (
     CLIENTS,
     Answer,
@@ -119,11 +119,6 @@ async def test_versions_come_and_go_under_traffic(tmp_path: Path) -> None:
         for steps in found:
             gains = {after - before for before, after in itertools.pairwise(steps)}
             assert len(gains) == 1, steps  # each at the rate with which it began
-
-
-def audio(piece: Any, rate_hz: int) -> dict[str, Any]:
-    data = base64.b64encode(piece.astype("<i2").tobytes()).decode()
-    return {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": rate_hz, "data": data}
 
 
 def test_no_model_is_meant_by_no_name(live: Live) -> None:

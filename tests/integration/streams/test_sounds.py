@@ -13,15 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from hetsyn_client import InputError, LiveStream, ServiceProblem, StreamingClient
-from service.app import create_app
-from service.models.catalog import ModelCatalog
 from service.wire.sound import decode_samples
 from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.default import with_default
-from tests.support.artifacts.fake_graph import load_fake
 from tests.support.data.sounds import FORMATS, encoding_of, frames, read_back, sound_file
-from tests.support.product import make_settings
-from tests.support.servers.socket_server import serving
+from tests.support.servers.socket_server import serving_models
 
 RATE_HZ = 8_000
 SOUND = {channels: frames(6_000, channels) for channels in (1, 2)}
@@ -33,8 +28,7 @@ MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg;codec
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder)
-    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
-    with serving(create_app(make_settings(folder, client_share=1.0), catalog)) as url:
+    with serving_models(folder) as url:
         yield url
 
 

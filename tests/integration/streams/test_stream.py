@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from hetsyn_client.events import pack_events
-from hetsyn_client.values import pack_values
-from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.fake_graph import CHANNELS
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.live import BINARY, EVENTS, NOTHING, TEXT, handshake, opened, said, sent
-from tests.support.data.signals import sound, spikes
-from tests.support.servers.socket_server import SOON_S, Listening, listening, response
+from tests.support.data.signals import spikes
+from tests.support.servers.socket_server import SOON_S, listening, response
 from tests.support.stores.memory_store import MemoryStore
-
-
-@asynccontextmanager
-async def http(server: Listening) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
-        yield client
 
 
 async def test_a_session_from_its_beginning_to_its_end(models: Path, gate: Gate) -> None:
@@ -46,53 +31,6 @@ async def test_a_session_from_its_beginning_to_its_end(models: Path, gate: Gate)
         assert await socket.closed() == 1000
         await server.until(lambda: server.open == 0)
         assert server.parts.counters.sessions_ended == 1
-
-
-CHUNKINGS = st.lists(st.integers(1, 700), min_size=1, max_size=6)
-
-
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(chunking=CHUNKINGS, kind=st.sampled_from(["pcm_s16le", "events", "values"]))
-def test_the_bits_are_those_of_infer_for_any_chunking(
-    tmp_path_factory: pytest.TempPathFactory, chunking: list[int], kind: str
-) -> None:
-    async def compare() -> None:
-        folder = tmp_path_factory.mktemp("models")
-        write_artifact(folder, takes="values" if kind == "values" else None)
-        parts, query, content_type = pieces(kind, chunking)
-        async with listening(folder, Gate()) as server, http(server) as client:
-            socket, _ = await opened(server, query)
-            await socket.send(*(sent(BINARY, part) for part in parts), said("CloseStream"))
-            results = await socket.frames(len(parts) + 1)
-            replies = [
-                (
-                    await client.post(
-                        "/infer",
-                        params={"session": "other", "seq": number, "end": number == len(parts)},
-                        content=part,
-                        headers={"Content-Type": content_type},
-                    )
-                ).json()
-                for number, part in enumerate([*parts, b""])
-            ]
-        assert [result["probabilities"] for result in results] == [reply["probabilities"] for reply in replies]
-        assert [result["label"] for result in results] == [reply["label"] for reply in replies]
-        assert [result["total_steps"] for result in results[:-1]] == [reply["total_steps"] for reply in replies[:-1]]
-
-    asyncio.run(compare())
-
-
-def pieces(kind: str, lengths: list[int]) -> tuple[list[bytes], str, str]:
-    """Chunks, the query of their stream, and their content type."""
-    if kind == "pcm_s16le":
-        samples = np.split(sound(sum(lengths)).astype("<i2"), np.cumsum(lengths)[:-1])
-        content_type = "audio/pcm;encoding=pcm_s16le;rate=16000"
-        return [part.tobytes() for part in samples], "sample_rate=16000", content_type
-    if kind == "values":
-        packed = [pack_values(np.random.default_rng(n).normal(size=(n % 50 + 1, CHANNELS))) for n in lengths]
-        return [part[0] for part in packed], f"encoding=values&channels={CHANNELS}", packed[0][1]
-    steps = [n % 50 + 1 for n in lengths]
-    return [pack_events(n, *spikes(n, n)) for n in steps], EVENTS, "application/vnd.hetsyn.events"
 
 
 async def test_acknowledgements_in_place_of_results(models: Path, gate: Gate) -> None:
@@ -129,7 +67,7 @@ async def test_a_session_goes_on_where_it_was(models: Path, gate: Gate, has_stor
         await second.send(NOTHING)
         assert (await second.frame())["total_steps"] == 15
         second.writer.close()
-        async with http(server) as client:
+        async with server.http() as client:
             described = (await client.get("/sessions/a")).json()
             assert (described["expected_seq"], described["ended"]) == (3, False)
 
@@ -173,7 +111,7 @@ async def test_a_connection_that_cannot_have_the_session_does_not_take_it(models
 async def test_of_two_that_write_a_session_one_is_refused(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
         socket, _ = await opened(server, f"{EVENTS}&session=a")
-        async with http(server) as client:
+        async with server.http() as client:
             await client.post(
                 "/infer?session=a&seq=0",
                 content=pack_events(9, [], []),
@@ -206,7 +144,7 @@ async def test_chunks_of_many_streams_at_once_are_those_of_their_sessions(models
             for index, socket in enumerate(sockets):
                 result = await socket.frame()
                 assert (result["seq"], result["total_steps"]) == (seq, (index + 1) * (seq + 1))
-        async with http(server) as client:
+        async with server.http() as client:
             content, headers = pack_events(1, [], []), {"Content-Type": "application/vnd.hetsyn.events"}
             await client.post("/infer?session=s0", content=content, headers=headers)
         await sockets[0].send(NOTHING)

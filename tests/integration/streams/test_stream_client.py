@@ -6,10 +6,10 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,6 +30,7 @@ from hetsyn_client import (
 )
 from hetsyn_client.protocol.reconnecting import Frame
 from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.clients.http_calls import applied
 from tests.support.data.signals import sound, spikes
 from tests.support.servers.relay import relayed
 from tests.support.servers.socket_server import each_store, keeps, serving_fakes
@@ -162,23 +163,34 @@ def test_one_of_many_sessions_that_was_lost_meanwhile(url: str) -> None:
             streams.send([new], [CHUNKS[1]])
 
 
+@contextmanager
+def answering(handler: Callable[[ServerConnection], None], before: Any = None) -> Iterator[str]:
+    """The URL of a server of a few lines.
+
+    Args:
+        handler: what it does with a connection.
+        before: may answer its handshake in another way, as ``process_request`` of websockets.
+    """
+    with serve(handler, "127.0.0.1", 0, process_request=before) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_a_server_that_is_none_of_ours_is_told() -> None:
     def greet(connection: ServerConnection) -> None:
         connection.send("<html>")
 
-    with serve(greet, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        with pytest.raises(ServiceUnreachable, match="not as 'hetsyn serve' does"):
-            LiveStream(f"http://127.0.0.1:{server.socket.getsockname()[1]}").__enter__()
-        server.shutdown()
-    thread.join()
-
-
-def applied(url: str) -> int:
-    text = httpx.get(f"{url}/metrics").text
-    (line,) = (line for line in text.splitlines() if line.startswith('hetsyn_chunks_total{outcome="applied"}'))
-    return int(float(line.split()[1]))
+    with (
+        answering(greet) as address,
+        pytest.raises(ServiceUnreachable, match="not as 'hetsyn serve' does"),
+        LiveStream(address),
+    ):
+        pass
 
 
 def test_events_and_values(url: str) -> None:
@@ -193,15 +205,6 @@ def test_events_and_values(url: str) -> None:
             stream.send_values(np.zeros((CHANNELS, CHANNELS + 1)))  # as many numbers as seven rows
         stream.send_values(np.zeros((3, CHANNELS)))
         assert stream.end()["label"] is not None
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:8000", "ws://127.0.0.1:8000", ""])
-def test_an_address_that_is_no_url_gets_a_sentence(address: str) -> None:
-    sentence = f"{address!r} is not the address of a server: write http://HOST:PORT"
-    with pytest.raises(InputError, match=sentence):
-        LiveStream(address, sample_rate_hz=8000)
-    with pytest.raises(InputError, match=sentence):
-        LiveStreams(address, sample_rate_hz=8000)
 
 
 def test_a_session_is_taken_up_again(url: str) -> None:
@@ -242,18 +245,20 @@ def test_a_server_that_is_not_there() -> None:
     assert pauses == [0.1, 0.2]
 
 
+BEGIN = json.dumps({"type": "Begin", "session": "s", "next_seq": 0, "max_inflight": 4, "step_ms": 4.0})
+
+
 def send_silence(stream: LiveStream) -> None:
     stream.send_events(5, np.zeros(0, np.int64), np.zeros(0, np.int64))
     stream.wait()
 
 
 def test_a_stream_that_was_answered_waits_longer_for_its_server() -> None:
-    begin = {"type": "Begin", "session": "s", "next_seq": 0, "max_inflight": 4, "step_ms": 4.0}
     pauses: list[float] = []
     connections: list[ServerConnection] = []
 
     def answered(connection: ServerConnection) -> None:
-        connection.send(json.dumps(begin))
+        connection.send(BEGIN)
         connection.recv()
         connection.send(json.dumps({"type": "Ack", "seq": 0}))
 
@@ -261,27 +266,22 @@ def test_a_stream_that_was_answered_waits_longer_for_its_server() -> None:
         connections.append(connection)
         return connection.respond(503, "no primary") if len(connections) > 1 else None
 
-    with serve(answered, "127.0.0.1", 0, process_request=once) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        port = server.socket.getsockname()[1]
-        stream = LiveStream(f"http://127.0.0.1:{port}", repeats=1, patience_s=20, sleep=pauses.append)
-        with stream:
+    with (
+        answering(answered, once) as address,
+        LiveStream(address, repeats=1, patience_s=20, sleep=pauses.append) as stream,
+    ):
+        send_silence(stream)
+        with pytest.raises(ServiceUnreachable, match="answers 503"):
             send_silence(stream)
-            with pytest.raises(ServiceUnreachable, match="answers 503"):
-                send_silence(stream)
-        server.shutdown()
-    thread.join()
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, *[2] * 9]  # less than 20 s without the last
 
 
 def test_a_stream_is_opened_again_when_the_server_has_asked_for_it() -> None:
-    begin = {"type": "Begin", "session": "s", "next_seq": 0, "max_inflight": 4, "step_ms": 4.0}
     error = {"type": "Error", "problem": "overloaded", "status": 503, "detail": "", "retryable": True}
     pauses: list[float] = []
 
     def overloaded(connection: ServerConnection) -> None:
-        connection.send(json.dumps(begin))
+        connection.send(BEGIN)
         connection.recv()
         connection.send(json.dumps(error | {"retry_after_s": 7.5, "expected_seq": None}))
         connection.close(1013)
@@ -293,14 +293,9 @@ def test_a_stream_is_opened_again_when_the_server_has_asked_for_it() -> None:
         response.headers["Retry-After"] = "9"
         return response
 
-    with serve(overloaded, "127.0.0.1", 0, process_request=refused) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        port = server.socket.getsockname()[1]
-        stream = LiveStream(f"http://127.0.0.1:{port}", repeats=2, sleep=pauses.append)
+    with answering(overloaded, refused) as address:
+        stream = LiveStream(address, repeats=2, sleep=pauses.append)
         stream.send_events(5, np.zeros(0, np.int64), np.zeros(0, np.int64))
         with pytest.raises(ServiceUnreachable, match="3 times in a row"), stream:
             stream.wait()
-        server.shutdown()
-    thread.join()
     assert pauses == [7.5, 9.0]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from socket import SO_RCVBUF, SOL_SOCKET
-from socket import socket as tcp_socket
 
-import httpx
 import pytest
 
 from hetsyn_client.events import pack_events
@@ -52,14 +49,11 @@ async def test_a_server_that_ends_waits_for_clients_that_read(models: Path, gate
         await stopping
 
 
-def metrics(text: str) -> dict[str, float]:
+async def scraped(server: Listening) -> dict[str, float]:
+    async with server.http() as client:
+        text = (await client.get("/metrics")).text
     lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith("hetsyn_"))
     return {name: float(value) for name, _, value in lines}
-
-
-async def scraped(server: Listening) -> dict[str, float]:
-    async with httpx.AsyncClient() as client:
-        return metrics((await client.get(f"http://127.0.0.1:{server.port}/metrics")).text)
 
 
 async def test_open_websockets_and_what_comes_on_them_are_counted(models: Path, gate: Gate) -> None:
@@ -114,11 +108,7 @@ async def test_a_client_that_reads_slowly_gets_everything_and_no_more_is_done_me
     write_artifact(tmp_path, "tracer", rule="trace")
     long = sent(BINARY, pack_events(20_000, [], []))  # its result is as long as what the system takes
     async with listening(tmp_path, gate) as server:
-        connected = tcp_socket()
-        connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
-        connected.connect(("127.0.0.1", server.port))
-        reader, writer = await asyncio.open_connection(sock=connected, limit=1000)
-        server.writers.append(writer)
+        reader, writer = await server.connect_narrowly()
         socket = Socket(reader, writer)
         await socket.open(EVENTS)
         writer.transport.pause_reading()  # type: ignore[attr-defined]

@@ -8,8 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from socket import SO_RCVBUF, SOL_SOCKET
-from socket import socket as tcp_socket
 
 import numpy as np
 import pytest
@@ -233,11 +231,7 @@ async def test_a_client_that_says_goodbye_and_does_not_read_is_ended(
     monkeypatch.setattr(web_socket, "CLOSING_S", LATER_S)
     monkeypatch.setattr(web_socket, "MOST_CONTROLS", 1_000_000)
     async with listening(models, gate, finish_s=1.0) as server:
-        connected = tcp_socket()
-        connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
-        connected.connect(("127.0.0.1", server.port))
-        reader, writer = await asyncio.open_connection(sock=connected, limit=1000)
-        server.writers.append(writer)
+        reader, writer = await server.connect_narrowly()
         await Socket(reader, writer).open(EVENTS)
         (connection,) = server.process.server_state.connections
         writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -248,5 +242,4 @@ async def test_a_client_that_says_goodbye_and_does_not_read_is_ended(
             await server.until(lambda count=count: connection._reader.controls == count)  # type: ignore
         assert connection._is_writable  # type: ignore[union-attr]
         writer.write(sent(CLOSE, b"\x03\xe8"))
-        async with asyncio.timeout(60):
-            await server.until(lambda: server.open == 0)
+        await server.until(lambda: server.open == 0)

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -39,7 +38,7 @@ from tests.support.clients.live import EVENTS as EVENTS_OF_ONE
 from tests.support.clients.many import EVENTS, Hub, Left, hub, silence, spikes_frame
 from tests.support.clock import Clock
 from tests.support.data.signals import sound, spikes
-from tests.support.servers.socket_server import LATER_S, SOON_S, listening
+from tests.support.servers.socket_server import LATER_S, SOON_S, Listening, listening
 from tests.support.stores.memory_store import MemoryStore
 
 EVENTS_TYPE = {"Content-Type": "application/vnd.hetsyn.events"}
@@ -87,7 +86,7 @@ def test_the_bits_are_those_of_infer_and_stream_for_any_cutting(
         write_artifact(folder, takes="values" if kind == "values" else None)
         inputs = [pieces(kind, lengths, seed) for seed, lengths in enumerate(sessions)]
         async with listening(folder, Gate(), inline_s=inline_s) as server:
-            expected = [await replies(server.port, kind, parts) for parts in inputs]
+            expected = [await replies(server, kind, parts) for parts in inputs]
             streamed = [await results(Socket(*await server.connect()), kind, parts) for parts in inputs]
             many, _ = await hub(server, query_of(kind))
             await many.opens(*(f"many-{index}" for index in range(len(inputs))))
@@ -136,7 +135,7 @@ def frame(kind: str, rows: list[int], number: int, inputs: list[list[Piece]]) ->
     return pack_chunks(rows, number, [len(part) // size for part in parts], b"".join(parts), 0, actions)
 
 
-async def replies(port: int, kind: str, parts: list[Piece]) -> list[Answer]:
+async def replies(server: Listening, kind: str, parts: list[Piece]) -> list[Answer]:
     """What ``/infer`` says."""
     content_type = {
         "pcm_s16le": "audio/pcm;encoding=pcm_s16le;rate=16000",
@@ -144,7 +143,7 @@ async def replies(port: int, kind: str, parts: list[Piece]) -> list[Answer]:
         "events": "application/vnd.hetsyn.events",
     }[kind]
     answers = []
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with server.http() as client:
         session = None
         for number, part in enumerate([*parts, b""]):
             query = {"end": number == len(parts)} | ({"session": session} if session else {})
@@ -199,7 +198,7 @@ async def test_numbers_are_those_of_infer(models: Path, gate: Gate, has_store: b
         other = await many.chunks(silence([0, 1], 0, [6, 5]))
         assert other.more[0]["problem"] == "conflicting-chunk"
         assert server.parts.counters.chunks_applied == 2
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+        async with server.http() as client:
             body = pack_events(5, [], [])
             replay = await client.post("/infer?session=a&seq=0", content=body, headers=EVENTS_TYPE)
             assert replay.json()["probabilities"] == kept.probabilities[1].tolist()
@@ -342,7 +341,7 @@ async def test_one_frame_of_many_chunks_does_not_keep_others_waiting(models: Pat
         names = [f"n{index}" for index in range(2000)]
         await many.opens(*names)
         await many.chunks(silence(range(2000), 0))
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+        async with server.http() as client:
             url = "/infer?session=other&model=digits"
             await client.post(f"{url}&seq=0", content=pack_events(5, [], []), headers=EVENTS_TYPE)
             await many.send(sent(BINARY, silence(range(2000), 1)), sent(BINARY, silence(range(2000), 2)))
@@ -415,7 +414,7 @@ async def test_a_session_with_utterances_keeps_them(models: Path, gate: Gate, in
         quiet = bytes(2 * 16_000)
         headers = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
         many, _ = await hub(server, "encoding=pcm_s16le&sample_rate=8000")
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers=headers) as client:
+        async with server.http(headers=headers) as client:
             replies = []
             for seq, part in enumerate([*loud, quiet, *loud, quiet]):
                 reply = await client.post(f"/infer?session=a&endpointing=on&seq={seq}", content=part)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,16 +14,12 @@ from hypothesis import strategies as st
 
 from hetsyn_client import InputError, LiveStreams, ServiceProblem, ServiceUnreachable, StreamingClient
 from hetsyn_client.columns import APPLIED, MOST_ROWS, Results
-from service.app import create_app
-from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.default import with_default
-from tests.support.artifacts.fake_graph import CHANNELS, LABELS, load_fake
+from tests.support.artifacts.fake_graph import CHANNELS, LABELS
+from tests.support.clients.http_calls import applied
 from tests.support.data.signals import sound, spikes
-from tests.support.product import make_settings
 from tests.support.servers.relay import relayed
-from tests.support.servers.socket_server import each_store, keeps, serving
-from tests.support.stores.memory_store import MemoryStore
+from tests.support.servers.socket_server import each_store, keeps, serving_fakes
 
 SESSIONS, CHUNKS = 3, 4
 INPUTS = [np.split(sound(2400, seed), [300 + 100 * seed, 1101, 2000]) for seed in range(SESSIONS)]
@@ -35,12 +30,8 @@ BYTES = 17_000
 @pytest.fixture(scope="module")
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
-    write_artifact(folder)
-    write_artifact(folder, "sensor", takes="values")
     write_artifact(folder, "trace", rule="trace")
-    store = MemoryStore() if keeps(request) == "store" else None
-    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
-    with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
+    with serving_fakes(folder, keeps(request)) as url:
         yield url
 
 
@@ -97,12 +88,6 @@ def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
         assert applied(url) - before == SESSIONS * (CHUNKS + 1)
 
     cut()
-
-
-def applied(url: str) -> int:
-    text = httpx.get(f"{url}/metrics").text
-    (line,) = (line for line in text.splitlines() if line.startswith('hetsyn_chunks_total{outcome="applied"}'))
-    return int(float(line.split()[1]))
 
 
 def test_events_values_and_a_trace(url: str) -> None:

@@ -50,3 +50,8 @@ def metric(text: str, name: str) -> float:
     """The value of one metric on the page of ``/metrics``."""
     (value,) = [line.rpartition(" ")[2] for line in text.splitlines() if line.rpartition(" ")[0] == name]
     return float(value)
+
+
+def applied(url: str) -> float:
+    """How many chunks a server has applied."""
+    return metric(httpx.get(f"{url}/metrics").text, 'hetsyn_chunks_total{outcome="applied"}')

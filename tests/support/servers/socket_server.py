@@ -10,11 +10,14 @@ import json
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from socket import SO_RCVBUF, SOL_SOCKET
+from socket import socket as tcp_socket
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -85,17 +88,33 @@ def running(models: Path, load: GraphLoader = load_graph, **settings: Any) -> It
 
 
 @contextmanager
-def serving_fakes(folder: Path, keeps: str) -> Iterator[str]:
-    """The URL of a server of fake models, ``digits`` and ``sensor``, that takes any number of sessions of one client.
+def serving_models(folder: Path, keeps: str = "memory", **settings: Any) -> Iterator[str]:
+    """The URL of a server of fake models, by default ``digits``, that takes any number of sessions of one client.
 
     Args:
+        folder: has the models.
         keeps: sessions in ``memory`` or in a ``store``.
+        settings: those of ``Settings`` beside ``models``.
     """
+    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
+    made = make_settings(folder, **{"client_share": 1.0} | settings)
+    store = MemoryStore() if keeps == "store" else None
+    with serving(create_app(made, catalog, store=store, keys=CARRY_KEYS)) as url:
+        yield url
+
+
+def serving_fakes(folder: Path, keeps: str) -> AbstractContextManager[str]:
+    """``serving_models`` with ``digits`` and ``sensor``, which are written into the folder."""
     write_artifact(folder)
     write_artifact(folder, "sensor", takes="values")
-    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
-    store = MemoryStore() if keeps == "store" else None
-    with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
+    return serving_models(folder, keeps)
+
+
+@contextmanager
+def serving_from_file(models: Path, sessions: Path) -> Iterator[str]:
+    """The URL of a server that keeps its sessions in a file, from which another goes on."""
+    settings = make_settings(models, store=f"file://{sessions}")
+    with serving(create_app(settings, ModelCatalog(models), keys=CARRY_KEYS)) as url:
         yield url
 
 
@@ -124,8 +143,21 @@ class Listening:
     def open(self) -> int:
         return len(self.parts.connections)
 
+    def http(self, **options: Any) -> httpx.AsyncClient:
+        """A client of httpx, with its options."""
+        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", **options)
+
     async def connect(self, client: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> tuple[Reader, Writer]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(client, 0), ssl=tls)
+        self.writers.append(writer)
+        return reader, writer
+
+    async def connect_narrowly(self) -> tuple[Reader, Writer]:
+        """A connection on which the client's system takes little that the client does not read."""
+        connected = tcp_socket()
+        connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
+        connected.connect(("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=connected, limit=1000)
         self.writers.append(writer)
         return reader, writer
 
