@@ -56,9 +56,7 @@ class Pool:
         connection, address = Connection(self), self._address
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: connection, address.host, address.port, ssl=address.tls
-                )
+                await asyncio.get_running_loop().create_connection(lambda: connection, address.host, address.port)
         except OSError as error:
             raise Broken(f"cannot connect ({error})") from error
         return connection

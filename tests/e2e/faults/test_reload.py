@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -12,12 +13,20 @@ import pytest
 
 from tests.support.artifacts.artifact_file import rewrite
 from tests.support.artifacts.graphs_with_files import with_endless_loop
-from tests.support.artifacts.versions import put
 from tests.support.clients.recording_stream import persist, pieces, send, stream
 from tests.support.paths import SPEECH
 from tests.support.servers.server_process import RestartableServer
 
 pytestmark = pytest.mark.process
+
+
+def put(models: Path, version: str, described: str) -> Path:
+    """The shipped model as a version of another description, and so of another content."""
+    folder = models / "speech-digits" / version
+    shutil.copytree(SPEECH, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"version": version, "description": described}))
+    return folder
 
 
 # a good model has to load within the time, on a busy machine, too; tests/unit/service/reload has short times

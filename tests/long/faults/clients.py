@@ -316,4 +316,4 @@ class Client:
 
 def session_request(address: Address, session: str) -> bytes:
     """The request for the state of a session."""
-    return f"GET {address.path}/sessions/{session} HTTP/1.1\r\nHost: {address.authority}\r\n\r\n".encode()
+    return f"GET /sessions/{session} HTTP/1.1\r\nHost: {address.authority}\r\n\r\n".encode()

@@ -18,13 +18,8 @@ KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 EVENTS = "encoding=events"
 
 
-def handshake(query: str, *fields: str, line: str = "GET /stream?{} HTTP/1.1", leave_out: str = "") -> bytes:
-    """An opening handshake.
-
-    Args:
-        fields: further headers.
-        leave_out: name of a header.
-    """
+def handshake(query: str, *fields: str, line: str = "GET /stream?{} HTTP/1.1") -> bytes:
+    """An opening handshake with further headers."""
     usual = [
         "Host: x",
         "Upgrade: websocket",
@@ -33,8 +28,7 @@ def handshake(query: str, *fields: str, line: str = "GET /stream?{} HTTP/1.1", l
         "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Protocol: hetsyn.v1",
     ]
-    kept = [field for field in usual if field.partition(":")[0] != leave_out or not leave_out]
-    return "\r\n".join((line.format(query), *kept, *fields, "", "")).encode()
+    return "\r\n".join((line.format(query), *usual, *fields, "", "")).encode()
 
 
 def sent(opcode: Opcode, content: bytes, *, fin: bool = True) -> bytes:

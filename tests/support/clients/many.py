@@ -24,7 +24,6 @@ from tests.support.clients.described import check_described
 from tests.support.clients.live import BINARY, PING, Socket, sent
 from tests.support.servers.socket_server import Listening
 
-Numbers = int | Sequence[int]
 LINE = "GET /streams?{} HTTP/1.1"
 EVENTS = "encoding=events"
 
@@ -92,7 +91,7 @@ def silence(
     return pack_chunks(handles, seq, 0, b"", steps, actions)
 
 
-def spikes_frame(handles: Sequence[int], seq: Any, rows: Sequence[tuple[int, Array, Array]], actions: Any = 0) -> bytes:
+def spikes_frame(handles: Sequence[int], seq: Any, rows: Sequence[tuple[int, Array, Array]]) -> bytes:
     """A frame of events: steps, times and units of each row."""
     content = events_content(np.concatenate([times for _, times, _ in rows]), np.concatenate([row[2] for row in rows]))
-    return pack_chunks(handles, seq, [len(row[1]) for row in rows], content, [row[0] for row in rows], actions)
+    return pack_chunks(handles, seq, [len(row[1]) for row in rows], content, [row[0] for row in rows])

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 
 import httpx
-import numpy as np
 
-from service.wire.sound import decode_wav
 from tests.support.clients.json_input import Json
+from tests.support.data.recordings import cut
 from tests.support.paths import RECORDINGS
 
 CHUNK_SAMPLES = 500
@@ -18,9 +17,7 @@ TIMEOUT_S = 120.0
 
 def pieces() -> list[bytes]:
     """The chunks of "seven": little-endian int16 at 8 kHz."""
-    samples, _ = decode_wav((RECORDINGS / "seven.wav").read_bytes())
-    pcm = np.round(samples * 32_768.0).astype("<i2")
-    return [pcm[begin : begin + CHUNK_SAMPLES].tobytes() for begin in range(0, len(pcm), CHUNK_SAMPLES)]
+    return list(cut(RECORDINGS / "seven.wav", CHUNK_SAMPLES / 8000)[1])
 
 
 def send(url: str, session: str, seq: int, chunks: list[bytes]) -> httpx.Response:

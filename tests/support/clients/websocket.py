@@ -21,10 +21,10 @@ MOST_HEAD_BYTES = 64 * 1024
 
 
 def handshake(address: Address, path: str) -> bytes:
-    """Write an opening handshake. ``path`` follows the address's path and includes the query."""
+    """Write an opening handshake. ``path`` includes the query."""
     key = base64.b64encode(secrets.token_bytes(16)).decode()
     return (
-        f"GET {address.path}{path} HTTP/1.1\r\n{address.fields}Upgrade: websocket\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {address.authority}\r\nUpgrade: websocket\r\n"
         f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
         f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
     ).encode("ascii")

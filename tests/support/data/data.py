@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import wave
-from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from tests.support.data.wav import wav
 
 CLASSES = ("low", "middle", "high")
 QUICK = """
@@ -25,23 +25,19 @@ average = 0.8
 
 def write_pcm(path: Path, samples: NDArray[np.float64], rate_hz: int = 8000) -> None:
     """A wav file of 16-bit PCM from samples in [-1, 1]."""
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate_hz, samples.size, "NONE", "not compressed"))
-        file.writeframes((32000 * samples).astype("<i2").tobytes())
+    path.write_bytes(wav((32000 * samples).astype("<i2").tobytes(), rate_hz))
 
 
-def tone_folder(folder: Path, takes: int = 8, speakers: Sequence[str] = ("",), rate_hz: int = 8000) -> Path:
-    """``class/*.wav``: tones of three pitches; with speakers, ``class/SPEAKER_TAKE.wav``."""
+def tone_folder(folder: Path, takes: int = 8, rate_hz: int = 8000) -> Path:
+    """``class/TAKE.wav``: tones of three pitches."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
-        for speaker in speakers:
-            for take in range(takes):
-                n = np.arange(rate_hz // 6)
-                hz = (300, 900, 2500)[label] * rng.uniform(0.95, 1.05)
-                sound = 0.4 * np.hanning(n.size) * np.sin(2 * np.pi * hz * n / rate_hz)
-                file = f"{speaker}_{take}.wav" if speaker else f"{take}.wav"
-                write_pcm(folder / name / file, sound + 0.001 * rng.normal(size=n.size), rate_hz)
+        for take in range(takes):
+            n = np.arange(rate_hz // 6)
+            hz = (300, 900, 2500)[label] * rng.uniform(0.95, 1.05)
+            sound = 0.4 * np.hanning(n.size) * np.sin(2 * np.pi * hz * n / rate_hz)
+            write_pcm(folder / name / f"{take}.wav", sound + 0.001 * rng.normal(size=n.size), rate_hz)
     return folder
 
 
@@ -68,9 +64,9 @@ def series_arrays(count: int = 36, seed: int = 0) -> tuple[list[NDArray[np.float
     return series, labels
 
 
-def write_shd_form(path: Path, count: int = 36, seed: int = 0, speakers: int = 4, *, keys: bool = True) -> Path:
+def write_shd_form(path: Path, count: int = 36, *, keys: bool = True) -> Path:
     """:func:`spike_arrays` as HDF5 in SHD's form; a step is 4 ms."""
-    spikes, labels = spike_arrays(count, seed)
+    spikes, labels = spike_arrays(count)
     with h5py.File(path, "w") as file:
         rows = [np.nonzero(each) for each in spikes]
         for name, dtype in (("times", "f2"), ("units", "u2")):
@@ -78,19 +74,19 @@ def write_shd_form(path: Path, count: int = 36, seed: int = 0, speakers: int = 4
             for index, (step, unit) in enumerate(rows):
                 data[index] = ((step + 0.5) * 4e-3 if name == "times" else unit).astype(dtype)
         file["labels"] = labels.astype("u2")
-        file["extra/speaker"] = (np.arange(count) // 3 % speakers).astype("u2")
+        file["extra/speaker"] = (np.arange(count) // 3 % 4).astype("u2")
         if keys:
             file["extra/keys"] = np.array([name.encode() for name in CLASSES])
     return path
 
 
-def write_series_csv(path: Path, count: int = 36, seed: int = 0, people: int = 4) -> Path:
+def write_series_csv(path: Path, count: int = 36) -> Path:
     """:func:`series_arrays` as CSV, with a column of groups."""
-    series, labels = series_arrays(count, seed)
+    series, labels = series_arrays(count)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["series", "label", "group", "x", "y"])
         for index, (values, label) in enumerate(zip(series, labels, strict=True)):
             for x, y in values:
-                writer.writerow([f"s{index}", CLASSES[label], f"p{index // 3 % people}", f"{x:.4f}", f"{y:.4f}"])
+                writer.writerow([f"s{index}", CLASSES[label], f"p{index // 3 % 4}", f"{x:.4f}", f"{y:.4f}"])
     return path

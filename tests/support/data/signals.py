@@ -27,10 +27,10 @@ def spikes(steps: int, seed: int = 0) -> tuple[Array, Array]:
     return times.astype(np.int64), units.astype(np.int64)
 
 
-def words(count: int, rate_hz: int = RATE_HZ, seed: int = 0, pause_s: float = 0.3) -> Array:
-    """int16 samples of bursts of 0.2 s in quiet noise, with pauses before, between and behind them."""
+def words(count: int, rate_hz: int = RATE_HZ, seed: int = 0) -> Array:
+    """int16 samples of bursts of 0.2 s in quiet noise, with pauses of 0.3 s before, between and behind them."""
     rng = np.random.default_rng(seed)
-    pause, word = round(pause_s * rate_hz), round(0.2 * rate_hz)
+    pause, word = round(0.3 * rate_hz), round(0.2 * rate_hz)
     loudness = np.full((2 * count + 1) * max(pause, word), 0.001)
     end = pause
     for _ in range(count):

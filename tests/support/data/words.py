@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.training.config import TrainSpec
 from hetsyn_model.training.datasets.data import Recording
 from hetsyn_model.training.encoding.augment import AugmentSpec
+from tests.support.data.wav import wav
 
 ENCODER = EncoderSpec(bands=8, levels=4, spacing_db=6.0)
 NETWORK = NetworkSpec(
@@ -57,7 +57,5 @@ def write_words(folder: Path, speakers: tuple[str, ...]) -> Path:
                 n = np.arange(1200)
                 tone = np.sin(2 * np.pi * (250 + 330 * digit) * n / 8000) * np.hanning(n.size)
                 pcm = (12000 * tone + 30 * rng.normal(size=n.size)).astype("<i2")
-                with wave.open(str(folder / f"{digit}_{speaker}_{take}.wav"), "wb") as file:
-                    file.setparams((1, 2, 8000, n.size, "NONE", "not compressed"))
-                    file.writeframes(pcm.tobytes())
+                (folder / f"{digit}_{speaker}_{take}.wav").write_bytes(wav(pcm.tobytes()))
     return folder

@@ -26,8 +26,6 @@ def delayed_network(
     kind: str = "hetsyn",
     rule: Rule = "sum_softmax",
     *,
-    channels: int = 30,
-    hidden: tuple[int, ...] = (17, 9),
     bias: bool = False,
     input_kind: InputKind = "spikes",
     longest_everywhere: bool = False,
@@ -36,15 +34,14 @@ def delayed_network(
 
     Args:
         path: one of ``PATHS``.
-        hidden: neurons of each hidden layer.
         bias: whether there is a constant drive.
         input_kind: spikes or values.
         longest_everywhere: whether every delay is the longest.
     """
     input_path, recurrent_path = PATHS[path]
     spec = NetworkSpec(
-        channels=channels,
-        hidden=hidden,
+        channels=30,
+        hidden=(17, 9),
         outputs=5,
         bias=bias,
         neuron=neuron_of(kind),

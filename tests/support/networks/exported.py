@@ -110,13 +110,10 @@ def exported_delayed(
     kind: str = "hetsyn",
     rule: Rule = "sum_softmax",
     *,
-    channels: int = 30,
     bias: bool = False,
-    longest_everywhere: bool = False,
 ) -> Exported:
     """A form of ``delayed_network``."""
-    made = _delayed(path, kind, rule, channels=channels, bias=bias, longest_everywhere=longest_everywhere)
-    return Exported(made, form)
+    return Exported(_delayed(path, kind, rule, bias=bias), form)
 
 
 @cache

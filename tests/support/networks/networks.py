@@ -60,7 +60,6 @@ def small_network(
     rule: Rule,
     *,
     channels: int = 30,
-    hidden: tuple[int, ...] = (17, 9),
     recurrent: bool = True,
     bias: bool = False,
     input_kind: InputKind = "spikes",
@@ -68,7 +67,7 @@ def small_network(
     """A network of a kind that fires, with its banks; the same at every call."""
     spec = NetworkSpec(
         channels=channels,
-        hidden=hidden,
+        hidden=(17, 9),
         outputs=5,
         recurrent=recurrent,
         bias=bias,

@@ -39,7 +39,6 @@ class HttpServer:
         self,
         folder: Path,
         gate: Gate,
-        default_model: str | None = None,
         *,
         store: StateStore | None = None,
         keys: CarryKeys | None = CARRY_KEYS,
@@ -47,8 +46,6 @@ class HttpServer:
     ) -> None:
         self.gate = gate
         self.clock = Clock(0.0)
-        if default_model is not None:
-            (folder / "default").write_text(default_model)
         self.app = make_app(
             ModelCatalog(folder, gate.load),
             models=folder,

@@ -20,7 +20,6 @@ class Relay:
 
     Args:
         target_port: where the server listens.
-        port: where it listens; 0 is a free one.
         cuts: bytes, in both directions together, after which each connection is cut, every second one with a reset;
             those after are not.
 
@@ -29,8 +28,8 @@ class Relay:
         answers_lost: number of answers lost so far.
     """
 
-    def __init__(self, target_port: int, port: int = 0, cuts: Sequence[int] = ()) -> None:
-        self.port = port
+    def __init__(self, target_port: int, cuts: Sequence[int] = ()) -> None:
+        self.port = 0
         self.answers_lost = 0
         self._target_port = target_port
         self._cuts = list(cuts)

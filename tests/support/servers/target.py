@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import numpy as np
 
-from hetsyn_client.access import Access
-from hetsyn_client.errors import InputError
 from hetsyn_client.events import HEADER
 from hetsyn_client.sources.bodies import encoding_of
 
@@ -27,65 +20,26 @@ class Response(NamedTuple):
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True)
-class Address:
-    """Address of a server, and what opens it: headers of every request, and certificates to trust (PEM)."""
+class Address(NamedTuple):
+    """Address of a server."""
 
     host: str
     port: int
-    is_tls: bool = False
-    path: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)  # they may have a key
-    ca_file: Path | None = None
-
-    @staticmethod
-    def parse(
-        url: str, headers: Mapping[str, str] | None = None, key: str | None = None, ca_file: Path | None = None
-    ) -> Address:
-        """Read the address that a URL names; a key is sent as ``Authorization: Bearer KEY``.
-
-        Raises:
-            InputError: not a URL of http or https, or with a query; or one of the others cannot be used.
-        """
-        hint = f"{url!r} is not the address of a server: write http://HOST:PORT"
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise InputError(hint) from error
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise InputError(hint)
-        is_tls = parts.scheme == "https"
-        sent = Access.checked(url, headers, key, ca_file).headers
-        port = port or (443 if is_tls else 80)
-        return Address(parts.hostname, port, is_tls, parts.path.rstrip("/"), sent, ca_file)
 
     @property
     def authority(self) -> str:
         """Host and port, as in the header ``Host``."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.is_tls else 'http'}://{self.authority}{self.path}"
-
-    @cached_property
-    def fields(self) -> str:
-        """The lines of a request's head that are the same in each: ``Host``, and the headers."""
-        host = {} if any(name.lower() == "host" for name in self.headers) else {"Host": self.authority}
-        return "".join(f"{name}: {value}\r\n" for name, value in {**host, **self.headers}.items())
-
-    @property
-    def tls(self) -> ssl.SSLContext | None:
-        """Of connections to it; None for plain ones."""
-        return ssl.create_default_context(cafile=self.ca_file) if self.is_tls else None
+        return f"http://{self.authority}"
 
 
 def post(address: Address, path: str, content_type: str, body: bytes) -> bytes:
-    """Write a POST request. ``path`` follows the address's path and includes the query."""
+    """Write a POST request. ``path`` includes the query."""
     head = (
-        f"POST {address.path}{path} HTTP/1.1\r\n{address.fields}"
+        f"POST {path} HTTP/1.1\r\nHost: {address.authority}\r\n"
         f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
@@ -124,9 +78,7 @@ class HetsynTarget:
         return post(self.address, f"/infer?session={session}{number}{opening}{end}", self.content_type, chunk)
 
     def drop(self, session: str) -> bytes | None:
-        address = self.address
-        head = f"DELETE {address.path}/sessions/{quote(session)} HTTP/1.1\r\n{address.fields}\r\n"
-        return head.encode("ascii")
+        return f"DELETE /sessions/{quote(session)} HTTP/1.1\r\nHost: {self.address.authority}\r\n\r\n".encode("ascii")
 
 
 class Tensor(NamedTuple):
@@ -169,9 +121,9 @@ class OpenInferenceTarget(HetsynTarget):
             },
             separators=(",", ":"),
         ).encode()
-        path = f"{self.address.path}/v2/models/{self.model}/versions/{self.version}/infer"
+        path = f"/v2/models/{self.model}/versions/{self.version}/infer"
         head = (
-            f"POST {path} HTTP/1.1\r\n{self.address.fields}"
+            f"POST {path} HTTP/1.1\r\nHost: {self.address.authority}\r\n"
             f"Inference-Header-Content-Length: {len(described)}\r\n"
             f"Content-Length: {len(described) + len(content)}\r\n\r\n"
         )

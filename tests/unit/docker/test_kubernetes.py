@@ -29,10 +29,6 @@ CONTAINERS = [
 SERVER_NAME, VALKEY = "hetsyn", "valkey"
 
 
-def labels_of_pods() -> list[dict[str, str]]:
-    return [one["spec"]["template"]["metadata"]["labels"] for one, _ in pods(OBJECTS)]
-
-
 def selected(labels: dict[str, str]) -> list[Object]:
     """The specifications of the pods that have these labels."""
     return [

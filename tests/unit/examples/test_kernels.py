@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from examples.kernels.kernel_fit import fit_kernels, kernels_error, step_error
 from examples.kernels.kernels import Fractional, Mixture, Pair, coefficients, mixture
 from hetsyn_model.synapses.bank import Bank, BankError
-from tests.support.networks.kernels import gruenwald_letnikov
 
 GRID = Bank(tuple(math.exp(-1 / tau) for tau in (0.4, 1, 2.5, 6, 15, 40, 100, 300, 1000, 4000)))
 FOREVER = 10**6  # a window that no test reaches
@@ -28,6 +28,21 @@ def tensor(*values: float) -> Tensor:
 
 def fractional(*orders: float, window_steps: int = FOREVER) -> Fractional:
     return Fractional(tensor(*orders), "first", window_steps)
+
+
+def gruenwald_letnikov(order: float, decay: float, steps: int) -> NDArray[np.float64]:
+    """Impulse response of ``v(t) (1 + rate) = rate u(t) - sum_(j>0) b_j v(t-j)``, whose sum is 1, step by step.
+
+    Args:
+        decay: r, with ``rate = (1 - r) / r``.
+    """
+    rate = (1.0 - decay) / decay
+    b = np.cumprod(np.concatenate([[1.0], 1.0 - (1.0 + order) / np.arange(1, steps)]))
+    v = np.zeros(steps)
+    v[0] = rate / (1.0 + rate)
+    for t in range(1, steps):
+        v[t] = -np.dot(b[1 : t + 1], v[t - 1 :: -1]) / (1.0 + rate)
+    return v
 
 
 @pytest.mark.parametrize("order", [0.1, 0.3, 0.5, 0.8, 0.97, 1.0])
