@@ -13,13 +13,12 @@ from torch import Tensor
 from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, SurrogateSpec, initial_state, native
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NeuronSpec, Rule
-from hetsyn_model.state import Form
+from hetsyn_model.state import FORMS, Form
 from hetsyn_model.step import step
 from tests.support.networks.networks import CASES, KINDS, neuron_of, set_own
 from tests.support.pairs import in_pairs
 from tests.support.tools import NO_ROLLOUT
 
-FORMS: tuple[Form, ...] = ("exact", "bank")
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 
@@ -119,14 +118,13 @@ def test_events_are_the_dense_spikes() -> None:
     assert torch.equal(made.rollout(events, "exact").readout, made.rollout(spikes(), "exact").readout)
 
 
-@pytest.mark.parametrize("form", ["exact", "bank"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rule", RULES)
 @torch.no_grad()
-def test_steps_are_the_rollout(form: str, rule: Rule) -> None:
+def test_steps_are_the_rollout(form: Form, rule: Rule) -> None:
     made = network("alif", rule).float()
-    assert form in ("exact", "bank")
-    rolled = made.rollout(spikes(), "exact" if form == "exact" else "bank")
-    compiled = made.compile("exact" if form == "exact" else "bank")
+    rolled = made.rollout(spikes(), form)
+    compiled = made.compile(form)
     state = initial_state(compiled.layout, 5)
     for t in range(40):
         state, output = step(compiled, state, spikes()[:, t].float())

@@ -5,14 +5,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecError, SurrogateSpec, state_bytes, variant
+from hetsyn_model import (
+    DecisionSpec,
+    Network,
+    NetworkSpec,
+    NeuronSpec,
+    PathSpec,
+    SpecError,
+    SurrogateSpec,
+    state_bytes,
+    variant,
+)
 from hetsyn_model.neurons.spike import surrogate_derivative
-from hetsyn_model.spec import Variant
-from hetsyn_model.state import initial_state
+from hetsyn_model.spec import ResonanceSpec, Variant, se_adlif
+from hetsyn_model.state import FORMS, initial_state
 
 
 @pytest.mark.parametrize(
@@ -37,6 +49,33 @@ from hetsyn_model.state import initial_state
         (lambda: NetworkSpec(channels=1, hidden=(1,), outputs=1, dropout=1.0), "dropout"),
         (lambda: NetworkSpec(channels=1, hidden=(1,), outputs=1, step_s=0), "step_s"),
         (lambda: variant("rnn"), "variant"),  # type: ignore[arg-type]
+        (lambda: NetworkSpec(1, (2,), 2, input_kind="sound"), "input_kind: 'sound' is none of"),  # type: ignore[arg-type]
+        (lambda: NeuronSpec(potential="volts"), "neuron.potential: 'volts' is none of"),  # type: ignore[arg-type]
+        (lambda: NeuronSpec(reset="hard"), "neuron.reset: 'hard' is none of"),  # type: ignore[arg-type]
+        (lambda: NeuronSpec(reset="zero"), "neuron.reset: 'zero' needs potential 'membrane'"),
+        (lambda: NeuronSpec(potential="membrane", decays="shared", tied=True), "neuron.tied: a membrane's decay"),
+        (lambda: NeuronSpec(decays="shared", tied=True, decay_range=(0.0, 0.0)), "neuron.tied: without decays"),
+        (lambda: NeuronSpec(decay_range=(0.5, 0.5)), "neuron.decay_range"),
+        (lambda: NeuronSpec(resonance=ResonanceSpec()), "neuron.resonance: needs potential 'membrane'"),
+        (lambda: replace(se_adlif(), reset="subtract"), "neuron.resonance: needs potential 'membrane'"),
+        (
+            lambda: replace(se_adlif(), adaptation_strength=0.1),
+            "neuron.adaptation_strength: neurons with resonance have no other adaptation",
+        ),
+        (lambda: ResonanceSpec(tau_steps=(0.0, 3.0)), "neuron.resonance.tau_steps: .* is not 0 < low <= high"),
+        (lambda: ResonanceSpec(recovery_tau_steps=(9.0, 3.0)), "neuron.resonance.recovery_tau_steps: "),
+        (lambda: ResonanceSpec(gain=-1.0), "neuron.resonance.gain: -1.0 is below 0"),
+        (lambda: ResonanceSpec(gain=math.inf), "neuron.resonance.gain: inf is below 0, or not finite"),
+        (lambda: ResonanceSpec(tau_steps=(5.0, math.inf)), "neuron.resonance.tau_steps: .* is not 0 < low <= high"),
+        (lambda: PathSpec(-1), "not from 0 to 240"),
+        (lambda: PathSpec(241), "not from 0 to 240"),
+        (lambda: PathSpec(3, 0), "not from 1 to 64"),
+        (lambda: PathSpec(0, 2), "need a max_delay_steps above 0"),
+        (lambda: PathSpec(3, 1, True, "odd"), "is none of"),  # type: ignore[arg-type]
+        (lambda: PathSpec(24.5), "max_delay_steps: 24.5 is not a whole number"),  # type: ignore[arg-type]
+        (lambda: PathSpec(24, 2.0), "taps: 2.0 is not a whole number"),  # type: ignore[arg-type]
+        (lambda: NetworkSpec(4, (3,), 2, input_path=PathSpec(3), input_kind="values"), "only spikes have delays"),
+        (lambda: NetworkSpec(4, (3,), 2, recurrent_path=PathSpec(3), recurrent=False), "nothing to delay"),
     ],
 )
 def test_an_impossible_description_names_its_field(make: Callable[[], object], named: str) -> None:
@@ -44,17 +83,26 @@ def test_an_impossible_description_names_its_field(make: Callable[[], object], n
         make()
 
 
-def test_a_description_survives_json() -> None:
-    spec = NetworkSpec(
-        channels=7,
-        hidden=(5, 4),
-        outputs=3,
-        bias=True,
-        neuron=variant("alif"),
-        surrogate=SurrogateSpec("triangular"),
-        decision=DecisionSpec("last", 2),
-    )
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bias": True, "neuron": variant("alif"), "surrogate": SurrogateSpec("triangular")},
+        {"decision": DecisionSpec("last", 2), "input_kind": "values"},
+        {"neuron": se_adlif(), "surrogate": SurrogateSpec("exponential", width=0.2)},
+        {"input_path": PathSpec(9, 2), "recurrent_path": PathSpec(27)},
+    ],
+)
+def test_a_description_survives_json(change: dict[str, Any]) -> None:
+    spec = NetworkSpec(channels=7, hidden=(5, 4), outputs=3, **change)
     assert NetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize("later", ["potential", "reset", "resonance", "input_path", "recurrent_path", "input_kind"])
+def test_an_old_description_has_nothing_of_what_came_later(later: str) -> None:
+    plain = NetworkSpec(3, (2,), 2, neuron=NeuronSpec(threshold=0.7))
+    older = plain.to_dict()
+    del (older if later in older else older["neuron"])[later]
+    assert NetworkSpec.from_dict(older) == plain
 
 
 @pytest.mark.parametrize(
@@ -113,8 +161,8 @@ def test_state_of_the_papers_network() -> None:
 
 def test_initial_state_has_the_layouts_shapes() -> None:
     network = Network(NetworkSpec(channels=6, hidden=(5,), outputs=3, neuron=variant("alif")))
-    for form in ("exact", "bank"):
-        layout = network.compile("exact" if form == "exact" else "bank").layout
+    for form in FORMS:
+        layout = network.compile(form).layout
         state = initial_state(layout, 4)
         assert [(name, tuple(tensor.shape[1:])) for name, tensor in state.items()] == [
             (t.name, t.shape) for t in layout

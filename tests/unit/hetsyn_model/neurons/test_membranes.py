@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 
 from export.parity import Streams, run_torch
-from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecError
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from hetsyn_model.spec import Reset
 from hetsyn_model.state import FORMS, Form
 from hetsyn_model.training.checkpoint import Checkpoint
@@ -23,7 +21,6 @@ SHIPPED_FORMS = [
     for form in FORMS
     if path.with_name(f"{form}.onnx").exists()
 ]
-NEW_FIELDS = ("potential", "reset")
 
 
 def one_neuron(reset: Reset, threshold: float = 1.0, kappa: float = 0.5) -> Network:
@@ -64,29 +61,6 @@ def test_a_readouts_membrane_leaks() -> None:
     readout.kappa[:] = 0.5
     rolled = made.rollout(torch.tensor([[[1.0], [0.0], [0.0], [1.0]]]).double(), "exact")
     assert rolled.readout.flatten().tolist() == [1.0, 0.5, 0.25, 1.125]
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: NeuronSpec(potential="volts"), "neuron.potential: 'volts' is none of"),  # type: ignore[arg-type]
-        (lambda: NeuronSpec(reset="hard"), "neuron.reset: 'hard' is none of"),  # type: ignore[arg-type]
-        (lambda: NeuronSpec(reset="zero"), "neuron.reset: 'zero' needs potential 'membrane'"),
-        (lambda: NeuronSpec(potential="membrane", decays="shared", tied=True), "neuron.tied: a membrane's decay"),
-        (lambda: NeuronSpec(decays="shared", tied=True, decay_range=UNFILTERED), "neuron.tied: without decays"),
-        (lambda: NeuronSpec(decay_range=(0.5, 0.5)), "neuron.decay_range"),
-    ],
-)
-def test_what_cannot_be_is_refused(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        make()
-
-
-def test_a_description_from_before_membranes_is_read() -> None:
-    values = NetworkSpec(3, (2,), 2, neuron=NeuronSpec(threshold=0.7)).to_dict()
-    for name in NEW_FIELDS:
-        del values["neuron"][name]
-    assert NetworkSpec.from_dict(values).neuron == NeuronSpec(threshold=0.7)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecError, SurrogateSpec
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SurrogateSpec
 from hetsyn_model.compiled import LayerWeights
 from hetsyn_model.layer import Layer
 from hetsyn_model.neurons.resonance import Resonance, ResonantNeuron
@@ -24,7 +22,6 @@ from hetsyn_model.spec import ResonanceSpec, se_adlif
 from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.synapses.bank import BankWeights
 from hetsyn_model.synapses.path import Direct
-from tests.support.networks.networks import small_network
 
 SURROGATE = SurrogateSpec("exponential", width=0.2)
 # constants with which neurons swing and fire within a test's steps
@@ -204,48 +201,3 @@ def test_a_session_keeps_three_numbers_a_neuron() -> None:
     names = [tensor.name for tensor in layout if tensor.name.startswith("hidden1.")]
     assert names == ["hidden1.membrane", "hidden1.spikes", "hidden1.recovery"]
     assert state_bytes(layout) == 4 * (3 * 192 + 20 + 2 * 20) + 8
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda: NeuronSpec(resonance=ResonanceSpec()),
-            "neuron.resonance: needs potential 'membrane'",
-        ),
-        (
-            lambda: replace(se_adlif(), reset="subtract"),
-            "neuron.resonance: needs potential 'membrane'",
-        ),
-        (
-            lambda: replace(se_adlif(), adaptation_strength=0.1),
-            "neuron.adaptation_strength: neurons with resonance have no other adaptation",
-        ),
-        (lambda: ResonanceSpec(tau_steps=(0.0, 3.0)), "neuron.resonance.tau_steps: .* is not 0 < low <= high"),
-        (lambda: ResonanceSpec(recovery_tau_steps=(9.0, 3.0)), "neuron.resonance.recovery_tau_steps: "),
-        (lambda: ResonanceSpec(gain=-1.0), "neuron.resonance.gain: -1.0 is below 0"),
-        (lambda: ResonanceSpec(gain=math.inf), "neuron.resonance.gain: inf is below 0, or not finite"),
-        (lambda: ResonanceSpec(tau_steps=(5.0, math.inf)), "neuron.resonance.tau_steps: .* is not 0 < low <= high"),
-    ],
-)
-def test_what_cannot_be_is_refused(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        make()
-
-
-def test_a_description_keeps_its_resonance_and_an_old_one_has_none() -> None:
-    spec = network().spec
-    assert NetworkSpec.from_dict(spec.to_dict()) == spec
-    plain = NetworkSpec(3, (2,), 2)
-    older = plain.to_dict()
-    del older["neuron"]["resonance"]
-    assert NetworkSpec.from_dict(older) == plain
-
-
-@pytest.mark.parametrize("kind", ["se-adlif", "hetsyn-resonance"])
-def test_a_saved_network_is_the_same(kind: str) -> None:
-    made = small_network(kind, "last", channels=9)
-    loaded = Network.load(made.save())
-    assert loaded.state_dict().keys() == made.state_dict().keys()
-    with torch.no_grad():
-        assert torch.equal(loaded.rollout(spikes()).readout, made.rollout(spikes()).readout)

@@ -13,14 +13,12 @@ from torch import Tensor
 
 from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, native
 from hetsyn_model.rollout import rollout
-from hetsyn_model.spec import NeuronSpec, Rule, SpecError
-from hetsyn_model.state import Form, initial_state
+from hetsyn_model.spec import NeuronSpec, Rule
+from hetsyn_model.state import FORMS, Form, initial_state
 from hetsyn_model.step import step
 from hetsyn_model.synapses.exact_products import aligned, values_product
 from tests.support.networks.networks import neuron_of
 from tests.support.tools import NO_ROLLOUT
-
-FORMS: tuple[Form, ...] = ("exact", "bank")
 
 
 def network(
@@ -210,14 +208,13 @@ def test_spikes_are_values_of_one() -> None:
         assert torch.equal(of_values.rollout(spikes, form).readout, of_spikes.rollout(spikes, form).readout)
 
 
-def test_a_network_of_values_is_saved_and_described() -> None:
+def test_a_network_of_values_is_saved() -> None:
     made = network()
     assert Network.load(made.save()).spec == made.spec
-    assert "input_kind" in made.spec.to_dict()
-    older = {name: value for name, value in made.spec.to_dict().items() if name != "input_kind"}
-    assert NetworkSpec.from_dict(older).input_kind == "spikes"
-    with pytest.raises(SpecError, match="input_kind: 'sound' is none of"):
-        NetworkSpec(1, (2,), 2, input_kind="sound")  # type: ignore[arg-type]
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    made = network()
     wrong, beyond = torch.full((1, 2, 3), torch.nan), torch.full((1, 2, 3), 1e39, dtype=torch.float64)
     for x in (wrong, Events.of(wrong), beyond, Events.of(beyond)):
         with pytest.raises(ValueError, match="values contain numbers that are not finite"):

@@ -94,6 +94,10 @@ def test_texts_of_any_kind_survive(tmp_path: Path) -> None:
         ({"augmentation": {"values": {"noise": -0.1}}}, "noise: -0.1 is below 0"),
         ({"split": {"validation": 0.0}}, "leave no training examples"),
         ({"split": {"every": 1}}, "split.every: 1 is below 2"),
+        ({"delays": {"input": {"max_delay_steps": 300}}}, "max_delay_steps: 300 is not from 0 to 240"),
+        ({"delays": {"input": {"taps": 3}}}, "need a max_delay_steps above 0"),
+        ({"delays": {"input": {"tap": 3}}}, "did you mean delays.input.taps"),
+        ({"delays": {"inputs": {"taps": 3}}}, "did you mean delays.input"),
     ],
 )
 def test_a_mistake_is_one_sentence(values: dict[str, Any], message: str) -> None:

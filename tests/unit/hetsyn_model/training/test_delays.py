@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hetsyn_model.spec import SpecError
-from hetsyn_model.training import ConfigError, fit, load_config
+from hetsyn_model.training import fit
 from hetsyn_model.training.schedule import DelayTraining
 
 SETTINGS: dict[str, Any] = {
@@ -52,17 +52,3 @@ def test_a_network_without_other_memory_tells_lags_apart(tmp_path: Path) -> None
 def test_a_schedule_refuses(wrong: dict[str, float]) -> None:
     with pytest.raises(SpecError, match="give a rate above 0"):
         DelayTraining(**wrong)
-
-
-@pytest.mark.parametrize(
-    ("delays", "message"),
-    [
-        ({"input": {"max_delay_steps": 300}}, "max_delay_steps: 300 is not from 0 to 240"),
-        ({"input": {"taps": 3}}, "need a max_delay_steps above 0"),
-        ({"input": {"tap": 3}}, "did you mean delays.input.taps"),
-        ({"inputs": {"taps": 3}}, "did you mean delays.input"),
-    ],
-)
-def test_a_mistake_is_one_sentence(delays: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        load_config({"delays": delays}, "spikes")

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hetsyn_model.training.datasets.data import DataError, read_folder, read_wav
-
-
-def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 8000, channels: int = 1, width: int = 2) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(width)
-        file.setframerate(rate_hz)
-        file.writeframes(samples.tobytes())
+from tests.support.data.wav import wav
 
 
 def tone(samples: int = 800) -> np.ndarray:
@@ -24,8 +16,8 @@ def tone(samples: int = 800) -> np.ndarray:
 
 
 def test_a_folder_gives_label_speaker_and_take(tmp_path: Path) -> None:
-    write_wav(tmp_path / "7_anna_12.wav", tone())
-    write_wav(tmp_path / "0_bob-2_3.wav", tone(), rate_hz=16000)
+    (tmp_path / "7_anna_12.wav").write_bytes(wav(tone().tobytes()))
+    (tmp_path / "0_bob-2_3.wav").write_bytes(wav(tone().tobytes(), rate_hz=16000))
     first, second = read_folder(tmp_path, [str(digit) for digit in range(10)], 8000)
     assert (first.label, first.speaker, first.take, first.audio.size) == (0, "bob-2", 3, 400)
     assert (second.label, second.speaker, second.take, second.audio.size) == (7, "anna", 12, 800)
@@ -33,7 +25,7 @@ def test_a_folder_gives_label_speaker_and_take(tmp_path: Path) -> None:
 
 
 def test_stereo_is_averaged(tmp_path: Path) -> None:
-    write_wav(tmp_path / "a.wav", np.repeat(tone(), 2), channels=2)
+    (tmp_path / "a.wav").write_bytes(wav(np.repeat(tone(), 2).tobytes(), channels=2))
     assert np.allclose(read_wav(tmp_path / "a.wav", 8000), tone() / 32768)
 
 
@@ -48,7 +40,7 @@ def test_stereo_is_averaged(tmp_path: Path) -> None:
 )
 def test_a_wrong_file_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     if content is None:
-        write_wav(tmp_path / name, tone())
+        (tmp_path / name).write_bytes(wav(tone().tobytes()))
     else:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message) as error:
@@ -57,10 +49,10 @@ def test_a_wrong_file_is_named(tmp_path: Path, name: str, content: bytes | None,
 
 
 def test_eight_bits_and_no_samples_are_refused(tmp_path: Path) -> None:
-    write_wav(tmp_path / "a.wav", tone().astype("u1"), width=1)
+    (tmp_path / "a.wav").write_bytes(wav(tone().astype("u1").tobytes(), width=1))
     with pytest.raises(DataError, match="16-bit"):
         read_wav(tmp_path / "a.wav", 8000)
-    write_wav(tmp_path / "a.wav", tone(0))
+    (tmp_path / "a.wav").write_bytes(wav(tone(0).tobytes()))
     with pytest.raises(DataError, match="no samples"):
         read_wav(tmp_path / "a.wav", 8000)
 
