@@ -24,9 +24,9 @@ from tests.support.paths import ROOT
 ENCODER = EncoderSpec(bands=5, levels=3)
 
 
-def source(version: str = "1") -> Source:
+def source() -> Source:
     spec = NetworkSpec(channels=ENCODER.channels, hidden=(12,), outputs=3, step_s=0.01, decision=DecisionSpec())
-    return Source(Network(spec, seed=1), "tiny", version, "a test", ("a", "b", "c"), "bands", ENCODER, 4, {"seed": 1})
+    return Source(Network(spec, seed=1), "tiny", "1", "a test", ("a", "b", "c"), "bands", ENCODER, 4, {"seed": 1})
 
 
 def evaluation() -> Evaluation:

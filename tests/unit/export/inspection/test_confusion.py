@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from pathlib import Path
@@ -20,7 +19,7 @@ from export.own_network import Source, write_artifact
 from export.parity import run_torch
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from service.contract.artifact import Artifact
-from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.artifact_file import npz, rewrite
 from tests.support.artifacts.leaky_values import write_leaky
 
 LABELS = ("left & right", "[up]", "down")
@@ -79,9 +78,7 @@ def test_of_many_labels_the_most_frequent_confusions_are_listed(tmp_path: Path) 
 
 
 def packed(counts: NDArray[Any]) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **{"bank.confusion": counts, "exact.confusion": counts})  # type: ignore[arg-type]
-    return file.getvalue()
+    return npz(**{"bank.confusion": counts, "exact.confusion": counts})
 
 
 @pytest.mark.parametrize("counts", ["<b>", np.nan, 1j, None], ids=["texts", "floats", "complex", "flat"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -12,7 +11,6 @@ import sys
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +28,7 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import GOLDEN, Artifact
 from service.contract.folder import newest_artifact
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.artifact_file import npz, rewrite
 from tests.support.artifacts.leaky_values import write_leaky
 from tests.support.paths import DOCS, MODELS
 
@@ -126,13 +125,15 @@ def test_inspect_shows_it() -> None:
 
 def test_without_a_runtime_the_step_has_no_spikes() -> None:
     code = (
-        "import sys; sys.modules |= dict.fromkeys(('torch', 'onnx', 'onnxruntime'))\n"
+        "import sys; sys.modules |= dict.fromkeys(('torch', 'onnx', 'onnxruntime', 'fastapi', 'uvicorn'))\n"
         "from export.inspection.commands import inspect\n"
         f"inspect([{str(MODELS / 'delayed-match')!r}, '--json'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    operations = json.loads(done.stdout)["operations"]
+    described = json.loads(done.stdout)
+    assert described["name"] == "delayed-match"
+    operations = described["operations"]
     assert "its spikes were not measured: " in operations["problem"]
     assert "'.[cpu]'" in operations["problem"]
     assert operations["sources"]["input"] == {"units": 30, "spikes": None}
@@ -154,19 +155,10 @@ def with_golden(tmp_path: Path, content: bytes) -> Energy:
     """``delayed-match`` with other golden streams."""
     folder = tmp_path / "delayed-match/1"
     shutil.copytree(MODELS / "delayed-match/1", folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / GOLDEN).write_bytes(content)
-    manifest["files"][GOLDEN] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(folder, GOLDEN, content)
     energy = energy_of(Artifact.open(folder))
     assert energy is not None
     return energy
-
-
-def npz(**arrays: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
