@@ -112,6 +112,7 @@ class Subcommand:
 SUBCOMMANDS = {
     "train": Subcommand("hetsyn_model.commands", "Train a network on sound, spikes or series of values.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
+    "adapt": Subcommand("export.adapting", "Fine-tune a model to the voice of one person.", "train"),
     "import-nir": Subcommand("export.nir.commands", "Import a network of another library by its NIR file.", "train"),
     "export-nir": Subcommand("export.nir.commands", "Write a network as a NIR file for other libraries.", "train"),
     "import-onnx": Subcommand("export.onnx_models.commands", "Turn a stateful ONNX model into an artifact.", "train"),

@@ -162,7 +162,7 @@ def export_checkpoint(
             source = replace(source, acceptance_threshold=least_probability)
         if exported.needs_data:
             _note_without_data()
-        with _progress() as on_progress:
+        with progress() as on_progress:
             report = write_artifact(
                 source,
                 exported.evaluation,
@@ -220,7 +220,7 @@ def _note_without_data() -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[OnProgress]:
+def progress() -> Iterator[OnProgress]:
     """Show the progress: on a terminal a line with the stage and its time, elsewhere a line for each stage."""
     if not console.is_terminal:
         stages: list[str] = []

@@ -243,18 +243,9 @@ def _kept(path: Path, saved: Checkpoint, remedy: str) -> Evaluation:
 
 def _on_data(source: Source, saved: Checkpoint, config: Config, data: Path) -> Exported:
     """Take the verification from a data set: validation takes if it is divided by takes, else up to 256 examples."""
-    front, kind = _front(saved, config)
-    examples = read(data, config)
-    if examples.kind != kind:
-        raise DataError(f"{data}: contains {examples.kind}, but the network takes {kind}")
-    labels = source.labels
-    names = [config.names.get(label, label) for label in examples.labels]
-    unknown = [name for name in names if name not in labels]
-    if unknown:
-        raise DataError(f"{data}: label {unknown[0]!r} is not one of the network's: {', '.join(labels)}")
-    items: list[Any] = [replace(item, label=labels.index(names[item.label])) for item in examples.items]
+    front, items = front_and_items(saved, config, data)
     if config.split.by == "take":
-        items = split(items, labels, config.split).validation
+        items = split(items, source.labels, config.split).validation
     if len(items) > KEPT_STREAMS:
         order = np.random.default_rng(0).permutation(len(items))[:KEPT_STREAMS]
         items = [items[int(index)] for index in sorted(order)]
@@ -268,6 +259,24 @@ def _on_data(source: Source, saved: Checkpoint, config: Config, data: Path) -> E
         for row, recording in zip(audio, items, strict=False):
             row[: recording.audio.size] = torch.from_numpy(recording.audio)
     return Exported(source, Evaluation(streams, batch.target), audio)
+
+
+def front_and_items(saved: Checkpoint, config: Config, data: Path) -> tuple[Front[Any], list[Any]]:
+    """Read a data set as a network takes it: its encoder, and examples with the network's outputs as classes.
+
+    Raises:
+        DataError: the data cannot be read, or are of another kind or class than the network's.
+    """
+    front, kind = _front(saved, config)
+    examples = read(data, config)
+    if examples.kind != kind:
+        raise DataError(f"{data}: contains {examples.kind}, but the network takes {kind}")
+    labels = saved.labels
+    names = [config.names.get(label, label) for label in examples.labels]
+    unknown = [name for name in names if name not in labels]
+    if unknown:
+        raise DataError(f"{data}: label {unknown[0]!r} is not one of the network's: {', '.join(labels)}")
+    return front, [replace(item, label=labels.index(names[item.label])) for item in examples.items]
 
 
 def _front(saved: Checkpoint, config: Config) -> tuple[Front[Any], Kind]:

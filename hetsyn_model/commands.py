@@ -130,7 +130,7 @@ def train_on_data(
     from hetsyn_model.training.datasets.data import DataError
     from hetsyn_model.training.datasets.readers import kind_of, read
     from hetsyn_model.training.fitting import DeviceError, resolved, torch_device
-    from hetsyn_model.training.memory import keep_freed_memory
+    from hetsyn_model.training.loop import keep_freed_memory
     from hetsyn_model.training.prepared import prepare
 
     torch.set_num_threads(threads)

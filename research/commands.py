@@ -17,7 +17,7 @@ from rich.progress import Progress as Bars
 
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.history import History
-from hetsyn_model.training.memory import keep_freed_memory
+from hetsyn_model.training.loop import keep_freed_memory
 from research.catalog import EARLIER, EXPERIMENTS, smoke
 from research.runs.checkpoint import judge_checkpoint
 from research.runs.results import RESULTS, TABLE, RunResult

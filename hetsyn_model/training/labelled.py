@@ -145,7 +145,7 @@ class LabelledData(Generic[T]):
         how = self.how
         loss = score_loss(rolled, batch.target, sharpness=how.sharpness, smoothing=how.smoothing)
         if how.late:
-            loss = loss + how.late * late_loss(rolled, batch.target, how.smoothing)
+            loss = loss + how.late * late_loss(rolled.readout, rolled.steps, batch.target, how.smoothing)
         return loss
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:

@@ -35,13 +35,20 @@ def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float | None = 10.
     return cross_entropy(scores, target, label_smoothing=smoothing)
 
 
-def late_loss(rolled: Rollout, target: Tensor, smoothing: float) -> Tensor:
-    """Compute the cross entropy of the potentials at every step, weighted by the cube of a step's position."""
-    position = (torch.arange(rolled.readout.shape[1], device=rolled.readout.device) + 1) / rolled.steps.unsqueeze(-1)
+def late_loss(potential: Tensor, steps: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    """Compute the cross entropy of the readout at every step, weighted by the cube of a step's position.
+
+    Args:
+        potential: [batch, steps, classes], of the readout.
+        steps: int64 [batch], length of each stream.
+        target: int64 [batch], classes.
+        smoothing: share of a label that is spread over all classes.
+    """
+    position = (torch.arange(potential.shape[1], device=potential.device) + 1) / steps.unsqueeze(-1)
     weight = torch.where(position <= 1.0, position**3, 0.0)
     each = cross_entropy(
-        rolled.readout.flatten(0, 1),
-        target.repeat_interleave(rolled.readout.shape[1]),
+        potential.flatten(0, 1),
+        target.repeat_interleave(potential.shape[1]),
         reduction="none",
         label_smoothing=smoothing,
     ).view_as(weight)

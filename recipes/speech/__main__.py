@@ -17,7 +17,7 @@ from recipes.speech import adaptation, experiments, streams
 from recipes.speech.people import Division
 from recipes.speech.plan import PLAN, SPEAKERS
 from recipes.speech.pool import gather_speech, of_people, read_pool
-from recipes.speech.report import RESULTS, report
+from recipes.speech.report import RESULTS, adapted, report
 from recipes.speech.training import SERVABLE, keep_served, run
 from recipes.speech.vocabulary import DIGITS, percent, vocabulary
 from recipes.speech.voices import others
@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> None:
         case "adapt":
             found = adaptation.study(arguments.runs, data, SPEAKERS)
             _keep("adapt", found)
-            print(adaptation.verdict(found))
+            print(adapted(found))
         case "report":
             print(report(RESULTS))
 

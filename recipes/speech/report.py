@@ -50,6 +50,7 @@ BENCHMARK: Final = {
 }
 COLOURS: Final = ("#c0392b", "#e08214", "#7b3294", "#34495e", "#1b7837", "#8a8a8a")  # of the benchmark's networks
 FIGURES: Final = ("closed", "right and named", "refused", "others named")
+ADAPTED: Final = ("right", "named and right", "others named")
 HEADS: Final = ("best of ten", "named and right", "refused", "others named")
 
 
@@ -152,6 +153,23 @@ def left_out(found: Mapping[str, Result]) -> str:
     return table(["left out", *shown], rows) + "\n" + table(["digit", "right"], rare)
 
 
+def adapted(found: Mapping[str, Any]) -> str:
+    """``adaptation.study``: each speaker with the settings that are best for the others, and the mean gain."""
+    rows, gains = [], []
+    names = [name for name in next(iter(found.values())) if name != "before"]
+    for speaker, each in found.items():
+        rest = [one for other, one in found.items() if other != speaker] or [each]
+        how = max(names, key=lambda name: fmean(one[name]["right"] for one in rest))
+        before, after = each["before"], each[how]
+        gains.append(after["right"] - before["right"])
+        figures = [one[figure] for figure in ADAPTED for one in (before, after)]
+        rows.append([speaker, *(f"{100 * figure:.1f}" for figure in figures), how])
+    means = [fmean(float(row[column]) for row in rows) for column in range(1, 1 + 2 * len(ADAPTED))]
+    rows.append(["mean", *(f"{mean:.1f}" for mean in means), ""])
+    head = ["left out", *(f"{figure}, {when}" for figure in ADAPTED for when in ("before", "after")), "settings"]
+    return f"{table(head, rows)}\nGain in points, mean over speakers: {over_seeds(gains)}\n"
+
+
 def benchmark(groups: Mapping[str, Sequence[Result]]) -> str:
     """Networks of equal numbers of trained values on the commands of strangers."""
     rows = []
@@ -215,6 +233,8 @@ def report(out: Path) -> str:
     parts += ["### Strings of 20 digits, and sound without a digit, as served\n", streamed()]
     if any(name.startswith("without-") for name in found):
         parts += ["## Digits of speakers left out\n", left_out(found)]
+    if (study := RESULTS / "adapt.json").exists():
+        parts += ["## Five takes a digit of a speaker left out\n", adapted(json.loads(study.read_text()))]
     if any(group in groups for group in BENCHMARK):
         parts += ["## Ten commands of strangers, at equal trained values\n", benchmark(groups)]
         parts += ["![Accuracy against state and energy of a step](commands.png)\n"]

@@ -104,22 +104,74 @@ def test_a_checkpoint_without_labels_is_exported_with_given_ones(run: Path, tmp_
     assert Artifact.open(tmp_path / "d/1").manifest.labels[7] == "7"
 
 
-def test_other_words_of_the_data_and_silence_of_the_configuration_are_answered_with_null(tmp_path: Path) -> None:
-    data, run, out = tone_folder(tmp_path / "tones", 8), tmp_path / "run", tmp_path / "mine/1"
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An artifact of two tones, with other sounds and silence as labels that it refuses; and its recordings."""
+    folder = tmp_path_factory.mktemp("tones")
+    data, run, out = tone_folder(folder / "tones", 8), folder / "run", folder / "mine/1"
     (data / "high").rename(data / "unknown")
-    (tmp_path / "quick.toml").write_text(f"{QUICK}\n[others]\nsilence = 1.0\n")
-    printed = hetsyn("train", str(data), "--config", str(tmp_path / "quick.toml"), "--out", str(run), "--threads", "1")
+    (folder / "quick.toml").write_text(f"{QUICK}\n[others]\nsilence = 1.0\n")
+    printed = hetsyn("train", str(data), "--config", str(folder / "quick.toml"), "--out", str(run), "--threads", "1")
     assert "4 classes: " in printed
     assert re.search(TESTED, printed)
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
-    hetsyn("export", str(run / "best.pt"), "--out", str(out), "--bank-size", "3")
-    manifest = Artifact.open(out).manifest
+    hetsyn("export", str(run / "best.pt"), "--out", str(out), "--bank-size", "3", "--least-probability", "0.3")
+    return out, data
+
+
+def test_other_words_of_the_data_and_silence_of_the_configuration_are_answered_with_null(
+    tones: tuple[Path, Path],
+) -> None:
+    manifest = Artifact.open(tones[0]).manifest
     assert manifest.encoder is not None
     assert manifest.encoder.kind == "audio"
     assert manifest.network.accuracy is not None
     assert manifest.description == "4 classes, trained on tones"
     assert manifest.labels == ("low", "middle", "unknown", "silence")
     assert manifest.rejected_labels == ("unknown", "silence")
+
+
+def test_a_model_is_adapted_to_the_takes_of_one_person(tones: tuple[Path, Path], tmp_path: Path) -> None:
+    model, own, out = tones[0], tone_folder(tmp_path / "own", 3), tmp_path / "mine/2"
+    shutil.rmtree(own / "high")
+    printed = hetsyn("adapt", str(model), str(own), "--out", str(out))
+    assert re.search(r"An example of each label held back, the model learning the others: right in \d of 2", printed)
+    before, after = (Artifact.open(folder).manifest for folder in (model, out))
+    assert after.provenance["adapted_from"] == "mine 1"
+    assert (after.network.bank_sizes, after.network.accuracy) == (before.network.bank_sizes, None)
+    kept = {"version", "network", "files", "provenance"}
+    assert after.model_dump(exclude=kept) == before.model_dump(exclude=kept)
+    weights = [torch.load(folder / "network.pt", weights_only=True)["network"]["tensors"] for folder in (model, out)]
+    changed = {name for name, tensor in weights[0].items() if not torch.equal(tensor, weights[1][name])}
+    (readout,) = changed
+    rows = (weights[0][readout] != weights[1][readout]).any(1)
+    assert rows.tolist() == [True, True, False, False]  # what refuses stays as it is
+
+
+def test_an_adaptation_needs_all_labels_that_the_model_names_and_no_other(
+    tones: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, own = tones[0], tone_folder(tmp_path / "own", 2)
+    arguments = ("adapt", str(model), str(own), "--out", str(tmp_path / "mine/2"))
+    assert "label 'high' is not one of the network's: low, middle, unknown, silence" in hetsyn(*arguments, code=2)
+    (own / "high").rename(own / "unknown")
+    assert "'unknown' is a label that the model refuses" in hetsyn(*arguments, code=2)
+    shutil.rmtree(own / "unknown")
+    shutil.rmtree(own / "low")
+    assert "has no examples of low: give some of each label" in hetsyn(*arguments, code=2)
+    assert "cannot be read" in hetsyn("adapt", str(_without_network(model, tmp_path)), str(own), code=2)
+    assert "there is no such model" in hetsyn("adapt", "nowhere", str(own), code=2)
+    assert not (tmp_path / "mine/2").exists()
+
+
+def _without_network(model: Path, folder: Path) -> Path:
+    copied = folder / "bare/1"
+    shutil.copytree(model, copied)
+    manifest = json.loads((copied / "manifest.json").read_text())
+    del manifest["files"]["network.pt"]
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    (copied / "network.pt").unlink()
+    return copied
 
 
 # the test above has a folder of recordings
