@@ -235,7 +235,7 @@ def build_server(
         limits,
         lambda: max((model.manifest.input.step_s for model in catalog.models()), default=inf),
     )
-    open_inference = OpenInference(catalog, registry, limits, retention)
+    open_inference = OpenInference(catalog, limits, retention)
     grpc: GrpcServer | None = None
     if settings.grpc_port is not None:
         from service.grpc.server import GrpcServer  # it needs an extra
@@ -245,7 +245,6 @@ def build_server(
             access.certificate,
             open_inference,
             ingress,
-            admission,
             uploads,
             counters,
             limits,
@@ -304,7 +303,6 @@ def create_app(
         catalog=server.catalog,
         ingress=server.ingress,
         transfer=server.transfer,
-        admission=server.admission,
         uploads=server.uploads,
         connections=server.connections,
         streams=server.many.streams,

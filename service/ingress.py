@@ -20,7 +20,7 @@ from service.admission.budget import Admission, Permit
 from service.admission.turns import Turns, on_thread
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.carried.sessions import CarriedSessions
-from service.errors import HetsynError
+from service.errors import HetsynError, ShuttingDown
 from service.keys.caller import ANYBODY, Caller
 from service.observe.context import SESSION, HasContext, Made
 from service.observe.counters import Counters
@@ -406,6 +406,18 @@ class Ingress:
     def check(self, client: str) -> None:
         """Check that a request may come, as ``Admission.check``."""
         self.admission.check(client)
+
+    @property
+    def unready(self) -> HetsynError | None:
+        """Say why balancers should send requests to other servers; None if they should send them here.
+
+        A store that is down or slow does not make a replica unready, except before it was reached once. All replicas
+        share the store, so no other replica would do better, and each recovers sooner than a balancer would take it
+        back. A store that would lose sessions, or can change none, needs somebody who sees it.
+        """
+        if not self.admission.is_ready:
+            return ShuttingDown("the server is shutting down: send requests to another")
+        return self.registry.sessions.trouble
 
     def refused(self, error: Exception, request: str, session: str = "") -> Problem:
         """Count and report an error of a chunk or of any other request.

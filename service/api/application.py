@@ -12,7 +12,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.admission.budget import Admission
 from service.admission.connections import Connections
 from service.admission.uploads import Uploads
 from service.api import problems
@@ -55,7 +54,6 @@ def create_application(
     catalog: ModelCatalog,
     ingress: Ingress,
     transfer: SessionTransfer,
-    admission: Admission,
     uploads: Uploads,
     connections: Connections,
     streams: Streams,
@@ -89,9 +87,8 @@ def create_application(
     infer_openapi.add_route(rest)
     rest.include_router(sessions.router(ingress, transfer, limits.max_body_bytes))
     rest.include_router(models.router(catalog, operator))
-    registry = ingress.registry
-    rest.include_router(health.router(registry, admission))
-    rest.include_router(metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator))
+    rest.include_router(health.router(ingress))
+    rest.include_router(metrics.router(counters, ingress, uploads, connections, batcher, catalog, operator))
     docs.install(rest)
     page.install(rest)
     web_socket_pages.install(rest, streams)

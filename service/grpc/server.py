@@ -18,7 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
-from service.admission.budget import Admission, Ledger
+from service.admission.budget import Ledger
 from service.admission.uploads import Upload, Uploads
 from service.errors import HetsynError, InputError, Overloaded, TooSlow
 from service.grpc.guard import LACKS, Guard
@@ -58,7 +58,6 @@ class GrpcServer:
         certificate: tuple[Path, Path] | None,
         service: OpenInference,
         ingress: Ingress,
-        admission: Admission,
         uploads: Uploads,
         counters: Counters,
         limits: Limits,
@@ -72,7 +71,8 @@ class GrpcServer:
         most = max(1, int(self._calls * limits.client_share))
         full = f"{most} calls and streams of this client are open: end some, or wait for answers"
         self.open_calls = Ledger(self._calls, most, full, full)
-        self._servicer = Servicer(service, ingress, admission, limits.idle_timeout_s, keys)
+        self._health = Health(ingress)
+        self._servicer = Servicer(service, ingress, limits.idle_timeout_s, keys)
         self._guards = [] if keys is None else [Guard(keys, counters)]
         self._server: Any = None
         self.port = 0
@@ -96,7 +96,7 @@ class GrpcServer:
             ],
         )
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, server)
-        health_pb2_grpc.add_HealthServicer_to_server(Health(self._servicer), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         host, port = self._address
         address = f"{f'[{host}]' if ':' in host else host}:{port}"
         try:

@@ -19,7 +19,6 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from service.admission import budget
-from service.admission.budget import Admission
 from service.admission.uploads import FREE_BYTES
 from service.errors import (
     HetsynError,
@@ -82,14 +81,12 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         self,
         service: OpenInference,
         ingress: Ingress,
-        admission: Admission,
         idle_timeout_s: float,
         keys: Keys | None = None,
     ) -> None:
         self._keys = keys
         self._service = service
         self._ingress = ingress
-        self._admission = admission
         self._idle_timeout_s = idle_timeout_s
         self._gathering = Gathering()
 
@@ -195,11 +192,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002
-        return pb.ServerReadyResponse(ready=await self.is_ready())
-
-    async def is_ready(self) -> bool:
-        """Return whether clients should send requests to this server."""
-        return self._admission.is_ready and await self._service.is_ready()
+        return pb.ServerReadyResponse(ready=self._ingress.unready is None)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
         def is_offered() -> bool:
@@ -237,14 +230,14 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """The health service, without ``Watch``: each watch would hold a call open. Clients poll instead."""
 
-    def __init__(self, servicer: Servicer) -> None:
-        self._servicer = servicer
+    def __init__(self, ingress: Ingress) -> None:
+        self._ingress = ingress
 
     async def Check(self, request: Any, context: Any) -> Any:
         if request.service not in SERVICES:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no such service: ask for {SERVICES[1]}, or for none")
         status = health_pb2.HealthCheckResponse
-        return status(status=status.SERVING if await self._servicer.is_ready() else status.NOT_SERVING)
+        return status(status=status.SERVING if self._ingress.unready is None else status.NOT_SERVING)
 
 
 @asynccontextmanager

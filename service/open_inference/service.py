@@ -13,7 +13,6 @@ from service.errors import HetsynError, InputError, ModelControlOff, NotFound
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.open_inference.statistics import Statistics
-from service.registry.registry import SessionRegistry
 from service.session.session import Answer
 from service.settings import Limits, Retention
 from service.wire.open_inference import (
@@ -95,15 +94,8 @@ class ModelCall:
 class OpenInference:
     """Answers the protocol's calls. Used from one event loop. A call about an unknown model raises ``NotFound``."""
 
-    def __init__(
-        self,
-        catalog: ModelCatalog,
-        registry: SessionRegistry,
-        limits: Limits,
-        retention: Retention,
-    ) -> None:
+    def __init__(self, catalog: ModelCatalog, limits: Limits, retention: Retention) -> None:
         self._catalog = catalog
-        self._registry = registry
         self._limits = limits
         self._retention = retention
         self._statistics: dict[tuple[str, str], Statistics] = {}
@@ -117,14 +109,6 @@ class OpenInference:
                 if model.name == name and version in (None, "", model.version):
                     return model.manifest
             raise
-
-    async def is_ready(self) -> bool:
-        """Return whether the store can keep sessions now."""
-        try:
-            await self._registry.sessions.check()
-        except HetsynError:
-            return False
-        return self._registry.sessions.trouble is None
 
     def server(self) -> dict[str, Any]:
         """Return the server's metadata."""

@@ -69,7 +69,7 @@ class SessionTable:
 
     @property
     def trouble(self) -> StoreError | None:
-        """Say why no session can be changed, until somebody acts; None if they can."""
+        """Say why no session can be changed, as ``SessionStore.trouble``; None if they can."""
         return None if self.store is None else self.store.trouble
 
     @property

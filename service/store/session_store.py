@@ -32,8 +32,8 @@ class SessionStore:
         timeout_s: as in ``GroupCommit``.
 
     Attributes:
-        trouble: the reason if no session can be changed until somebody acts. None for a store that is only down or
-            slow: all servers recover with it.
+        trouble: the reason if no session can be changed until somebody acts, or the store was never reached. None for
+            a store that is down or slow later: all servers recover with it.
         shortage: the reason if a session was refused for lack of room since the last check.
     """
 
@@ -70,6 +70,7 @@ class SessionStore:
         try:
             await self._store.start()
         except StoreUnavailable as error:
+            self.trouble = error
             log.warning("every chunk gets 503 until the session store answers: %s", error.__cause__ or error)
 
     async def health(self) -> None:

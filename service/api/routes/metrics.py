@@ -11,15 +11,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from service.admission.budget import Admission
 from service.admission.connections import Connections
 from service.admission.uploads import Uploads
 from service.batching.batcher import Batcher
+from service.ingress import Ingress
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.observe.counters import Metric as CounterMetric
 from service.observe.timings import ChunkTimes, Histogram, Timings
-from service.registry.registry import SessionRegistry
 from service.runtime.operators import OperatorStatus
 
 PATH = "/metrics"
@@ -52,8 +51,7 @@ class _ServerCollector(Collector):
     def __init__(
         self,
         counters: Counters,
-        registry: SessionRegistry,
-        admission: Admission,
+        ingress: Ingress,
         uploads: Uploads,
         connections: Connections,
         batcher: Batcher,
@@ -61,8 +59,7 @@ class _ServerCollector(Collector):
         operator: OperatorStatus,
     ) -> None:
         self._counters = counters
-        self._registry = registry
-        self._admission = admission
+        self._ingress = ingress
         self._uploads = uploads
         self._connections = connections
         self._batcher = batcher
@@ -71,14 +68,10 @@ class _ServerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from _counted(self._counters)
-        sessions, admission = self._registry.sessions, self._admission
+        sessions = self._ingress.registry.sessions
         for name, text, value in (
-            (
-                "hetsyn_ready",
-                "1 while requests should be sent here.",
-                float(admission.is_ready and not sessions.trouble),
-            ),
-            ("hetsyn_requests_in_flight", "Requests in flight.", admission.in_flight),
+            ("hetsyn_ready", "1 while requests should be sent here.", float(self._ingress.unready is None)),
+            ("hetsyn_requests_in_flight", "Requests in flight.", self._ingress.admission.in_flight),
             (
                 "hetsyn_waiting_steps",
                 "Network steps of chunks that wait or are computed.",
@@ -113,8 +106,7 @@ class _ServerCollector(Collector):
 
 def router(
     counters: Counters,
-    registry: SessionRegistry,
-    admission: Admission,
+    ingress: Ingress,
     uploads: Uploads,
     connections: Connections,
     batcher: Batcher,
@@ -123,9 +115,7 @@ def router(
 ) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(
-        _ServerCollector(counters, registry, admission, uploads, connections, batcher, catalog, operator)
-    )
+    collectors.register(_ServerCollector(counters, ingress, uploads, connections, batcher, catalog, operator))
 
     @routes.get(PATH, response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

@@ -43,10 +43,6 @@ async def test_health(live: Live) -> None:
         for name in ("", "inference.GRPCInferenceService"):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        live.app.state.server.admission._is_ready = False
-        answer = await health.Check(health_pb2.HealthCheckRequest())
-        live.app.state.server.admission._is_ready = True
-        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
         for call, code in (
             (health.Check(health_pb2.HealthCheckRequest(service="x")), grpc.StatusCode.NOT_FOUND),
             (health.Watch(health_pb2.HealthCheckRequest()).read(), grpc.StatusCode.UNIMPLEMENTED),
