@@ -23,6 +23,7 @@ from service.api.connection import Connection
 from service.api.exchange import Door
 from service.api.infer import PATH, InferPlan
 from service.api.open_inference import inference_planner
+from service.api.routes.metrics import ServerCollector
 from service.api.streaming.many_streams import ManyStreams
 from service.api.streaming.streams import Streams
 from service.api.tls import TlsHandshake
@@ -303,10 +304,16 @@ def create_app(
         catalog=server.catalog,
         ingress=server.ingress,
         transfer=server.transfer,
-        uploads=server.uploads,
-        connections=server.connections,
         streams=server.many.streams,
-        batcher=server.batcher,
+        collector=ServerCollector(
+            server.counters,
+            server.ingress,
+            server.uploads,
+            server.connections,
+            server.batcher,
+            server.catalog,
+            server.operator,
+        ),
         counters=server.counters,
         operator=server.operator,
         open_inference=server.open_inference,

@@ -12,15 +12,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.admission.connections import Connections
-from service.admission.uploads import Uploads
 from service.api import problems
 from service.api.open_inference import PREFIX as OPEN_INFERENCE
 from service.api.open_inference import OpenInferenceEndpoint
 from service.api.routes import docs, health, infer_openapi, metrics, models, page, sessions, web_socket_pages
 from service.api.routes.guard import Guard
+from service.api.routes.metrics import ServerCollector
 from service.api.streaming.streams import Streams
-from service.batching.batcher import Batcher
 from service.ingress import Ingress
 from service.keys.keys import Keys
 from service.models.catalog import ModelCatalog
@@ -54,10 +52,8 @@ def create_application(
     catalog: ModelCatalog,
     ingress: Ingress,
     transfer: SessionTransfer,
-    uploads: Uploads,
-    connections: Connections,
     streams: Streams,
-    batcher: Batcher,
+    collector: ServerCollector,
     counters: Counters,
     operator: OperatorStatus,
     open_inference: OpenInference,
@@ -88,7 +84,7 @@ def create_application(
     rest.include_router(sessions.router(ingress, transfer, limits.max_body_bytes))
     rest.include_router(models.router(catalog, operator))
     rest.include_router(health.router(ingress))
-    rest.include_router(metrics.router(counters, ingress, uploads, connections, batcher, catalog, operator))
+    rest.include_router(metrics.router(collector))
     docs.install(rest)
     page.install(rest)
     web_socket_pages.install(rest, streams)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry
@@ -45,44 +45,35 @@ TIMES: tuple[tuple[str, str, Callable[[ChunkTimes], Histogram]], ...] = (
 """Histograms of chunks, by transport and model."""
 
 
-class _ServerCollector(Collector):
-    """Reads the counters at each scrape."""
+@dataclass(frozen=True, eq=False)
+class ServerCollector(Collector):
+    """Reads a server's counters at each scrape."""
 
-    def __init__(
-        self,
-        counters: Counters,
-        ingress: Ingress,
-        uploads: Uploads,
-        connections: Connections,
-        batcher: Batcher,
-        catalog: ModelCatalog,
-        operator: OperatorStatus,
-    ) -> None:
-        self._counters = counters
-        self._ingress = ingress
-        self._uploads = uploads
-        self._connections = connections
-        self._batcher = batcher
-        self._catalog = catalog
-        self._operator = operator
+    counters: Counters
+    ingress: Ingress
+    uploads: Uploads
+    connections: Connections
+    batcher: Batcher
+    catalog: ModelCatalog
+    operator: OperatorStatus
 
     def collect(self) -> Iterator[Metric]:
-        yield from _counted(self._counters)
-        sessions = self._ingress.registry.sessions
+        yield from _counted(self.counters)
+        sessions = self.ingress.registry.sessions
         for name, text, value in (
-            ("hetsyn_ready", "1 while requests should be sent here.", float(self._ingress.unready is None)),
-            ("hetsyn_requests_in_flight", "Requests in flight.", self._ingress.admission.in_flight),
+            ("hetsyn_ready", "1 while requests should be sent here.", float(self.ingress.unready is None)),
+            ("hetsyn_requests_in_flight", "Requests in flight.", self.ingress.admission.in_flight),
             (
                 "hetsyn_waiting_steps",
                 "Network steps of chunks that wait or are computed.",
-                self._batcher.waiting_work,
+                self.batcher.waiting_work,
             ),
-            ("hetsyn_uploads", "Bodies under way.", self._uploads.under_way),
-            ("hetsyn_connections", "Open connections.", len(self._connections)),
+            ("hetsyn_uploads", "Bodies under way.", self.uploads.under_way),
+            ("hetsyn_connections", "Open connections.", len(self.connections)),
             ("hetsyn_sessions_held", "Open sessions in this process's memory.", sessions.open),
             ("hetsyn_session_bytes", "Bytes of memory that sessions take.", sessions.bytes),
-            ("hetsyn_models_offered", "Versions that new sessions may run on.", self._catalog.snapshot.count),
-            ("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self._catalog.retired),
+            ("hetsyn_models_offered", "Versions that new sessions may run on.", self.catalog.snapshot.count),
+            ("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self.catalog.retired),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         ages = GaugeMetricFamily(
@@ -91,31 +82,23 @@ class _ServerCollector(Collector):
         for age, count in sessions.quota.ages.by_name():
             ages.add_metric([age], count)
         yield ages
-        yield from _histograms(self._counters.timings)
-        if self._operator.device is not None:
+        yield from _histograms(self.counters.timings)
+        if self.operator.device is not None:
             return  # a GPU always runs plain ONNX
         operator = GaugeMetricFamily(
             "hetsyn_operator",
             "1 if our operator runs the networks on the CPU, 0 if plain ONNX does.",
             labels=["built", "kernel"],
         )
-        labels = [str(self._operator.built).lower(), self._operator.kernel or "none"]
-        operator.add_metric(labels, float(self._operator.in_use))
+        labels = [str(self.operator.built).lower(), self.operator.kernel or "none"]
+        operator.add_metric(labels, float(self.operator.in_use))
         yield operator
 
 
-def router(
-    counters: Counters,
-    ingress: Ingress,
-    uploads: Uploads,
-    connections: Connections,
-    batcher: Batcher,
-    catalog: ModelCatalog,
-    operator: OperatorStatus,
-) -> APIRouter:
+def router(collector: ServerCollector) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(_ServerCollector(counters, ingress, uploads, connections, batcher, catalog, operator))
+    collectors.register(collector)
 
     @routes.get(PATH, response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
