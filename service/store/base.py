@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from service.errors import HetsynError, StateCorrupt
-from service.keys.ids import client_id
+from service.errors import HetsynError
 
 NO_REVISION = 0
 REVISION_BYTES = 8
@@ -125,16 +124,3 @@ class StateStore(Protocol):
 def new_revision() -> int:
     """Draw a revision above NO_REVISION."""
     return secrets.randbits(63) | 1
-
-
-def is_revision(value: object) -> bool:
-    """Return whether a value can be the revision of a session record."""
-    return isinstance(value, int) and value > NO_REVISION
-
-
-def no_record(session: str) -> StateCorrupt:
-    """Make the error for another program's value under a session's id."""
-    return StateCorrupt(
-        f"session {client_id(session)!r}: what the store has under this id is not a session record: remove it from the "
-        "store, or begin another session, under a new id"
-    )

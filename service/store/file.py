@@ -37,7 +37,7 @@ from service.errors import (
     StoreUnusable,
 )
 from service.keys.ids import client_id
-from service.store.base import NO_REVISION, Change, CommitResult, Stored, is_revision, no_record
+from service.store.base import NO_REVISION, Change, CommitResult, Stored
 from service.store.database import SCHEMA_VERSION, Synchronous, advice, has_no_room, open_database, pragma
 
 T = TypeVar("T")
@@ -200,12 +200,7 @@ class FileStore:
             raise
         except sqlite3.DatabaseError as error:
             return _damaged(session, error)
-        if row is None:
-            return None
-        revision, record = row
-        if not (isinstance(record, bytes) and is_revision(revision)):
-            return no_record(session)
-        return Stored(revision, record)
+        return None if row is None else Stored(*row)
 
     def _commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         """Commit a batch in one transaction, or in several that fit into the reserve."""

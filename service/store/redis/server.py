@@ -38,8 +38,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from service.errors import HetsynError, StoreError, StoreFull, StoreUnavailable, StoreUnusable
-from service.store.base import NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored, is_revision, no_record
+from service.errors import HetsynError, StateCorrupt, StoreError, StoreFull, StoreUnavailable, StoreUnusable
+from service.keys.ids import client_id
+from service.store.base import NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored
 
 log = logging.getLogger("hetsyn.store")
 
@@ -136,16 +137,13 @@ def as_answers(answer: bytes) -> list[Any]:
 
 
 def stored(session: str, answer: Any) -> Stored | HetsynError | None:
-    """Read the record in the answer to GET."""
-    if answer is None:
+    """Read the record in the answer to GET. An empty value is no record, as for the script."""
+    if not answer:
         return None
     if isinstance(answer, Exception):
         return refusal(session, answer)
     value = bytes(answer)
-    revision = int.from_bytes(value[:REVISION_BYTES], "big")
-    if len(value) < REVISION_BYTES or not is_revision(revision):
-        return no_record(session)
-    return Stored(revision, value[REVISION_BYTES:])
+    return Stored(int.from_bytes(value[:REVISION_BYTES], "big"), value[REVISION_BYTES:])
 
 
 def result(change: Change, answer: Any, *, repeated: bool) -> CommitResult | HetsynError:
@@ -172,7 +170,10 @@ def refusal(session: str, error: Exception) -> HetsynError:
         return error
     text = str(error)
     if isinstance(error, ResponseError) and "WRONGTYPE" in text:
-        return no_record(session)
+        return StateCorrupt(
+            f"session {client_id(session)!r}: what the store has under this id is not a session record: remove it from "
+            "the store, or begin another session, under a new id"
+        )
     if isinstance(error, ReadOnlyError) or "READONLY" in text:
         return StoreUnusable(REPLICA)
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):

@@ -69,5 +69,5 @@ async def test_what_is_no_record_is_named(serve: ServeHttp, tmp_path: Path) -> N
     other.close()
     chunk = {"session": "abc", "seq": 0, "input": events(25)}
     for answer in (await client.get("/sessions/abc"), await client.post("/infer", json=chunk)):
-        assert is_problem(answer, 409, "is not a session record")["type"].endswith("state-corrupt")
+        assert is_problem(answer, 409, "not a session record")["type"].endswith("state-corrupt")
     assert (await ok(client, session="source", seq=1, input=events(25)))["total_steps"] == 50

@@ -209,19 +209,6 @@ async def test_a_damaged_file_is_refused_at_the_start_or_reaches_those_it_touche
     assert refused
 
 
-async def test_damage_that_comes_later_reaches_one_session(tmp_path: Path, start_store: StartStore) -> None:
-    path = tmp_path / "s.db"
-    store = await start_store(FileStore(path))
-    await store.commit([put("a", NO_REVISION, 1), put("b", NO_REVISION, 2)])
-    other = sqlite3.connect(path)
-    other.execute("UPDATE sessions SET record = 'text' WHERE id = 'a'")
-    other.commit()
-    other.close()
-    damaged, well = await store.load(["a", "b"])
-    assert isinstance(damaged, StateCorrupt)
-    assert well == Stored(2, b"record")
-
-
 async def test_a_malformed_page_is_reported_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(tmp_path / "s.db")
     commit_one = store._commit_one

@@ -10,6 +10,7 @@ from redis import Redis
 
 from service.errors import HetsynError, StateCorrupt, StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, CommitResult, Stored
+from service.store.record import read
 from service.store.redis.server import RedisStore
 from tests.support.servers.relay import Relay
 from tests.support.stores.change import COMMITTED, FENCED, delete, put
@@ -81,8 +82,13 @@ async def test_foreign_values_under_our_keys_are_reported(valkey: ValkeyServer, 
         other.rpush("foreign:list", "x")
         other.set("foreign:short", "x")
         other.set("foreign:empty", "")
-    found = await store.load(["list", "short", "empty"])
-    assert all(isinstance(error, StateCorrupt) and "is not a session record" in str(error) for error in found)
+    of_list, of_short, empty = await store.load(["list", "short", "empty"])
+    assert isinstance(of_list, StateCorrupt)
+    assert "is not a session record" in str(of_list)
+    assert isinstance(of_short, Stored)
+    with pytest.raises(StateCorrupt, match="not a session record"):
+        read(of_short.record)
+    assert empty is None
     on_list, on_short = await store.commit([put("list", NO_REVISION, 1), put("short", NO_REVISION, 2)])
     assert isinstance(on_list, StateCorrupt)
     assert on_short is FENCED
