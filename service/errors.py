@@ -155,10 +155,6 @@ class TokenFormat(TokenError):
     status, slug, title = 409, "token-format", "The token has another format"
 
 
-class TokenTruncated(TokenError):
-    status, slug, title = 422, "token-truncated", "The token is cut off"
-
-
 class TokenKeyUnknown(TokenError):
     status, slug, title = 409, "token-key", "The server does not have the token's key"
 

@@ -21,14 +21,7 @@ import struct
 
 from service.carried.carry_keys import ID_BYTES, CarryKeys
 from service.clock import Clock
-from service.errors import (
-    TokenExpired,
-    TokenForeign,
-    TokenForged,
-    TokenFormat,
-    TokenKeyUnknown,
-    TokenTruncated,
-)
+from service.errors import TokenExpired, TokenForeign, TokenForged, TokenFormat, TokenKeyUnknown
 from service.keys.ids import owner_of
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
@@ -41,7 +34,6 @@ FORMAT_VERSION = 1
 OVERHEAD_BYTES = 24 + 16  # nonce and tag
 
 HEAD = struct.Struct(f"<4sHHI{ID_BYTES}s32s")
-_START = struct.Struct("<4sH")
 
 
 class Tokens:
@@ -87,7 +79,7 @@ class Tokens:
             owner: name of the client's key; empty without a key, and for an exported session.
 
         Raises:
-            TokenForeign, TokenTruncated, TokenFormat, TokenKeyUnknown, TokenForged: the token cannot be opened.
+            TokenForeign, TokenFormat, TokenKeyUnknown, TokenForged: the token cannot be opened.
             ModelAbsent: the server lacks the session's model.
             ModelChanged: the session's model has other content here.
             StateFormat: a server of another version packed the session.
@@ -101,7 +93,8 @@ class Tokens:
         content = seal.open(token[HEAD.size :], token[: HEAD.size])
         if content is None:
             raise TokenForged(
-                "the token was changed after it was sealed: send it as the server gave it, or begin another session"
+                "the token was changed after it was sealed, or cut off: send it as the server gave it, or begin "
+                "another session"
             )
         record = read(content)
         if (sealed_for := owner_of(record.session)) != owner:
@@ -117,21 +110,13 @@ class Tokens:
 
 def _key_id(token: bytes) -> bytes:
     """Read the id of the key that sealed a token; errors as of ``unseal``."""
-    if token[:4] != MAGIC[: len(token)]:
+    if len(token) < HEAD.size or token[:4] != MAGIC:
         raise TokenForeign("these bytes are not a token of hetsyn: send the token of the last reply unchanged")
-    if len(token) >= _START.size:
-        _, version = _START.unpack_from(token)
-        if version != FORMAT_VERSION:
-            relation = "an older" if version < FORMAT_VERSION else "a newer"
-            raise TokenFormat(
-                f"the token has {relation} format, {version}, but this server reads {FORMAT_VERSION}: "
-                "send it to a server of the version that made it, or begin another session"
-            )
-    if len(token) < HEAD.size:
-        raise TokenTruncated(f"the token is cut off after {len(token)} bytes: send all of it")
-    total, key_id = HEAD.unpack_from(token)[3:5]
-    if len(token) < total:
-        raise TokenTruncated(f"the token is cut off: it has {len(token)} bytes of {total}: send all of it")
-    if len(token) > total:
-        raise TokenForged(f"the token has {len(token)} bytes, but declares {total}: send it unchanged")
+    _, version, _, _, key_id, _ = HEAD.unpack_from(token)
+    if version != FORMAT_VERSION:
+        relation = "an older" if version < FORMAT_VERSION else "a newer"
+        raise TokenFormat(
+            f"the token has {relation} format, {version}, but this server reads {FORMAT_VERSION}: "
+            "send it to a server of the version that made it, or begin another session"
+        )
     return bytes(key_id)
