@@ -39,14 +39,6 @@ def change(session: str) -> Change:
     return Change(session, NO_REVISION, new_revision(), b"record", 60.0)
 
 
-async def test_what_is_asked_in_one_turn_goes_in_one_batch() -> None:
-    store = FailingStore()
-    group_commit = StoreInBatches(store)
-    verdicts = await asyncio.gather(*(group_commit.commit(change(f"s{n}")) for n in range(10)))
-    assert verdicts == [CommitResult.committed] * 10
-    assert store.batches == [10]
-
-
 async def test_clients_take_turns() -> None:
     group_commit, answered = StoreInBatches(FailingStore(), max_batch=4), list[str]()
     asked = [*((f"a{n}", "a") for n in range(20)), ("b", "b")]

@@ -28,7 +28,6 @@ def opened(url: str) -> StateStore:
 
 
 @pytest.mark.process
-@pytest.mark.process
 async def test_tls_and_passwords_reach_every_node(tmp_path: Path, start_store: StartStore) -> None:
     require_valkey()
     certificate, key = map(str, write_certificate(tmp_path))
@@ -56,6 +55,7 @@ async def test_tls_and_passwords_reach_every_node(tmp_path: Path, start_store: S
         cluster.__exit__(None, None, None)
 
 
+@pytest.mark.process
 async def test_nodes_that_are_no_cluster_yet_are_unavailable_until_they_are(tmp_path: Path) -> None:
     require_valkey()
     with ValkeyServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as node:

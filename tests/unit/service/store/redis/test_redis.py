@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -14,10 +13,9 @@ from service.store.record import read
 from service.store.redis.server import RedisStore
 from tests.support.servers.relay import Relay
 from tests.support.stores.change import COMMITTED, FENCED, delete, put
-from tests.support.stores.started_store import StartStore, started
+from tests.support.stores.started_store import StartStore
 from tests.support.stores.store_record import records
 from tests.support.stores.valkey import ValkeyServer
-from tests.support.tools import require_valkey
 
 
 async def test_a_server_that_is_away_is_unavailable_and_comes_back(
@@ -57,26 +55,9 @@ async def test_a_paused_server_is_unavailable_and_what_it_does_late_is_compared(
     assert last == (Stored(3, b"three") if verdict is COMMITTED else Stored(2, b"two"))
 
 
-@pytest.mark.process
-async def test_a_full_server_is_unavailable_and_one_that_evicts_is_refused(tmp_path: Path) -> None:
-    require_valkey()
-    with ValkeyServer(tmp_path, "--maxmemory", "3mb") as server:
-        async with started(RedisStore(server.url)) as store:
-            verdicts: list[CommitResult | HetsynError] = []
-            for n in range(100):
-                verdicts += await store.commit([put(f"s{n}", NO_REVISION, n + 1, bytes(100_000))])
-            assert verdicts[0] is COMMITTED
-            assert isinstance(verdicts[-1], StoreUnavailable)
-            assert "maxmemory" in str(verdicts[-1])
-            assert await store.load(["s0"]) == [Stored(1, bytes(100_000))]
-            assert await store.commit([delete("s0", 1)]) == [COMMITTED]
-            with Redis.from_url(server.url) as admin:
-                admin.config_set("maxmemory-policy", "volatile-lru")
-            with pytest.raises(StoreUnusable, match="drops sessions"):
-                await store.health()
-
-
-async def test_foreign_values_under_our_keys_are_reported(valkey: ValkeyServer, start_store: StartStore) -> None:
+async def test_foreign_values_under_our_keys_are_reported_and_leave_the_others_of_a_batch(
+    valkey: ValkeyServer, start_store: StartStore
+) -> None:
     store = await start_store(RedisStore(valkey.url, prefix="foreign:"))
     with Redis.from_url(valkey.url) as other:
         other.rpush("foreign:list", "x")
@@ -89,23 +70,11 @@ async def test_foreign_values_under_our_keys_are_reported(valkey: ValkeyServer, 
     with pytest.raises(StateCorrupt, match="not a session record"):
         read(of_short.record)
     assert empty is None
-    on_list, on_short = await store.commit([put("list", NO_REVISION, 1), put("short", NO_REVISION, 2)])
+    changes = [put(session, NO_REVISION, n, b"ours") for n, session in enumerate(("a", "list", "short", "b"), 1)]
+    on_a, on_list, on_short, on_b = await store.commit(changes)
     assert isinstance(on_list, StateCorrupt)
-    assert on_short is FENCED
-
-
-async def test_what_fails_for_one_session_of_a_batch_leaves_the_others(
-    valkey: ValkeyServer, start_store: StartStore
-) -> None:
-    store = await start_store(RedisStore(valkey.url, prefix="among:"))
-    with Redis.from_url(valkey.url) as other:
-        other.rpush("among:list", "x")
-    verdicts = await store.commit(
-        [put("a", NO_REVISION, 1, b"a"), put("list", NO_REVISION, 2), put("b", NO_REVISION, 3, b"b")]
-    )
-    assert isinstance(verdicts[1], StateCorrupt)
-    assert [verdicts[0], verdicts[2]] == [COMMITTED, COMMITTED]
-    assert await records(store, "a", "b") == [b"a", b"b"]
+    assert [on_a, on_short, on_b] == [COMMITTED, FENCED, COMMITTED]
+    assert await records(store, "a", "b") == [b"ours", b"ours"]
 
 
 async def test_a_batch_is_one_command_so_that_it_waits_for_the_disk_once(
@@ -116,14 +85,6 @@ async def test_a_batch_is_one_command_so_that_it_waits_for_the_disk_once(
     assert await store.commit(batch) == [COMMITTED] * 64
     with Redis.from_url(own_valkey.url) as admin:
         assert admin.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
-
-
-async def test_a_restarted_server_gets_the_script_again(own_valkey: ValkeyServer, start_store: StartStore) -> None:
-    store = await start_store(RedisStore(own_valkey.url))
-    assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]
-    own_valkey.kill()
-    own_valkey.start()
-    assert await store.commit([put("a", 1, 2), put("b", NO_REVISION, 3)]) == [COMMITTED, COMMITTED]
 
 
 def through(relay: Relay, prefix: str) -> RedisStore:
