@@ -75,9 +75,13 @@ def test_a_port_is_16_bits() -> None:
         Settings(models=Path("models"), grpc_port=70_000)
 
 
-def test_a_certificate_goes_with_its_key() -> None:
+@pytest.mark.parametrize("name", ["tls_cert", "tls_key"])
+def test_a_certificate_goes_with_its_key(name: str) -> None:
     with pytest.raises(ValueError, match="tls_cert and tls_key go together"):
-        AccessSettings(tls_cert=Path("cert.pem"))
+        AccessSettings(**{name: Path("one.pem")})
+    done = CliRunner().invoke(serve, [f"--{name.replace('_', '-')}", "one.pem"], env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert "--tls-cert and --tls-key go together" in done.output
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import pytest
 from service.carried.carry_keys import CarryKeys
 from service.carried.token import HEAD, Tokens
 from service.errors import (
-    CarryUnavailable,
     ConflictingChunk,
     HetsynError,
     ModelAbsent,
@@ -143,10 +142,6 @@ async def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
     await carrier.refused(OutOfOrder, "send seq 2 next", token, "a", 3)
     await carrier.refused(ModelMismatch, "version '1', not '2'", token, None, 2, version="2")
     await carrier.refused(StateMismatch, "the token belongs to session 'a', not 'b'", token, "b")
-
-
-async def test_without_keys_there_are_none(models: Path, clock: Clock) -> None:
-    await Carrier(models, None, clock).refused(CarryUnavailable, "hetsyn serve --carry-keys carry.keys")
 
 
 async def test_keys_are_replaced_one_server_after_the_other(models: Path, clock: Clock) -> None:

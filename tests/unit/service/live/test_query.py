@@ -39,10 +39,6 @@ def test_spikes_and_times_can_be_asked_for() -> None:
     assert not parsed("encoding=events&spikes=false&interim=false").interim
 
 
-def test_acknowledgements_can_be_asked_for() -> None:
-    assert not parsed("encoding=events&interim=false&endpointing=off").interim
-
-
 @pytest.mark.parametrize(
     ("query", "kind", "sentence"),
     [

@@ -123,18 +123,6 @@ def test_where_there_are_no_models_those_of_the_installation_are_taken(
     assert usual_folder() == Path("models")
 
 
-def test_a_misplaced_artifact_is_refused(tmp_path: Path) -> None:
-    write_artifact(tmp_path, change={"version": "3"})
-    with pytest.raises(ArtifactError, match="version '3': move it to"):
-        ModelCatalog(tmp_path, load=load_fake)
-
-
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    (write_artifact(tmp_path) / "exact.onnx").write_bytes(b"other")
-    with pytest.raises(ArtifactError, match=r"exact\.onnx: differs"):
-        ModelCatalog(tmp_path, load=load_fake)
-
-
 def test_a_model_that_is_too_large_is_not_read(models: Path) -> None:
     artifact = Artifact.describe(models / "digits" / "1")
     total_bytes = artifact.manifest.total_bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 from service.contract.artifact import GOLDEN
-from service.contract.manifest import MANIFEST
 from service.engine.engine import Engine
 from service.engine.work import Work, initial_stream
 from service.errors import ArtifactError
@@ -24,6 +22,7 @@ from service.runtime.onnx import Array, Graph, GraphLoader
 from service.settings import DeviceChoice
 from service.wire.chunk import spike_chunk
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.artifact_file import rewrite
 from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import CHANNELS, FakeNetwork, load_fake
 
@@ -35,13 +34,6 @@ def wrong(content: bytes) -> Graph:
     """A graph whose answers are a little off."""
     graph = json.loads(content)
     return load_fake(json.dumps(graph | {"scale": 1.01 * graph["scale"]}).encode())
-
-
-def write_golden(folder: Path, content: bytes) -> None:
-    (folder / GOLDEN).write_bytes(content)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][GOLDEN] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 def golden(models: Path, name: str, change: Callable[[dict[str, Any]], object] = lambda _: None) -> bytes:
@@ -71,7 +63,7 @@ def models(tmp_path: Path) -> Path:
     """A classifier and a tracer, each with golden streams."""
     for name, options in {"digits": {}, "tracer": {"rule": "trace"}}.items():
         folder = write_artifact(tmp_path, name, **options)  # type: ignore[arg-type]
-        write_golden(folder, golden(tmp_path, name))
+        rewrite(folder, GOLDEN, golden(tmp_path, name))
     return tmp_path
 
 
@@ -131,7 +123,7 @@ def test_an_artifact_without_answers_proves_nothing(
     models: Path, change: Callable[[Mapping[str, Any]], object] | None, sentence: str
 ) -> None:
     content = b"none" if change is None else golden(models, "digits", change)
-    write_golden(models / "digits/1", content)
+    rewrite(models / "digits/1", GOLDEN, content)
     chosen = choose(models, "auto", gpu())
     assert chosen.device is None
     assert sentence in chosen.reason

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -21,6 +20,7 @@ from service.models.model import Model
 from service.reload.golden_test import golden_test
 from service.wire.chunk import ValuesChunk
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.artifact_file import rewrite
 from tests.support.artifacts.fake_graph import CHANNELS, load_fake
 
 ENGINE = Engine(1000)
@@ -44,11 +44,9 @@ def sensors(folder: Path, tolerance: float, off_by: float, **arrays: Any) -> Mod
     file = io.BytesIO()
     right = {"values": values, "steps": np.array(LENGTHS), "exact.probabilities": recorded + np.float32(off_by)}
     np.savez_compressed(file, **(right | arrays))
-    content = file.getvalue()
-    (path / GOLDEN).write_bytes(content)
+    rewrite(path, GOLDEN, file.getvalue())
     manifest = json.loads((path / MANIFEST).read_text())
     manifest["network"] |= {"tolerance": tolerance, "exactness": "C" if tolerance else "B"}
-    manifest["files"][GOLDEN] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (path / MANIFEST).write_text(json.dumps(manifest))
     return ModelCatalog(folder, load=load_fake).get()
 

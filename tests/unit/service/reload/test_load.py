@@ -90,9 +90,3 @@ def test_a_damaged_version_of_the_default_model_leaves_the_others(models: Path) 
     damage(write_artifact(models, version="2"))
     (models / "default").write_text("digits")
     assert load(models)[0].get().version == "1"
-
-
-@pytest.mark.parametrize("folder", ["empty", "gone"])
-def test_a_folder_without_models_is_refused(tmp_path: Path, folder: str) -> None:
-    with pytest.raises(ArtifactError, match=r"contains no model|no such folder"):
-        load(tmp_path if folder == "empty" else tmp_path / "gone")

@@ -22,7 +22,6 @@ from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.artifacts.gate import Gate
 from tests.support.artifacts.smoke_tested import smoke_tested
-from tests.support.clients.replies import Reply
 from tests.support.servers.in_process import ServeDirect
 from tests.support.stores.memory_store import MemoryStore
 
@@ -245,27 +244,6 @@ def test_a_version_that_comes_back_in_time_is_the_same(models: Path, catalog: Mo
     (models / "away").rename(models / "digits" / "1")
     assert adopt(catalog).opened == (used,)
     assert (catalog.get("digits", "1"), catalog.retired) == (used, 0)
-
-
-async def test_sessions_go_on_with_the_version_that_they_began_on(
-    models: Path, catalog: ModelCatalog, serve: ServeDirect
-) -> None:
-    server = serve(session_idle_s=60, ended_keep_s=10)
-    old = ref(catalog.get("digits"))
-    calm = [await server.send("calm", n, seed=n, end=n == 3) for n in range(4)]
-    await server.send("a", 0, seed=0)
-    write_artifact(models, version="2", change={"description": "newer"})
-    shutil.rmtree(models / "digits" / "1")
-    adopt(catalog)
-    assert (await server.send("b", 0)).version == "2"
-    await server.refused(NotFound, "no version '1'", "c", 0, version="1")
-    for n in range(1, 4):
-        reply = await server.send("a", n, seed=n, end=n == 3, version="1")
-        assert reply == Reply(**{**vars(calm[n]), "session": "a"})
-    server.clock.now_s += 11  # the last replies are kept no longer
-    list(server.registry.sessions.quota.sweeping(server.clock.now_s))
-    await server.close()
-    assert old() is None
 
 
 async def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate, serve: ServeDirect) -> None:
