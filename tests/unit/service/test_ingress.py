@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from starlette.types import Message
 
 from service.admission.uploads import FREE_BYTES
-from service.ingress import AT_A_TIME, Encoded, Outcome, Source, grown_bytes
+from service.ingress import AT_A_TIME, Encoded, Source, grown_bytes
 from service.models.catalog import ModelCatalog
 from service.problem import Problem
 from service.registry.entries import SessionEntry
@@ -104,28 +103,6 @@ async def test_a_frame_of_refused_rows_leaves_rounds_to_others(serve: ServeDirec
     assert {outcome.slug for outcome in frame.result() if isinstance(outcome, Problem)} == {"not-found"}
     assert rounds >= len(requests) // AT_A_TIME
     assert server.admission.in_flight == 0
-
-
-async def test_a_chunk_that_is_complete_as_the_server_ends_is_applied(serve: ServeDirect) -> None:
-    server = serve()
-    ingress, begun = server.parts.ingress, asyncio.Event()
-    come: asyncio.Queue[Message] = asyncio.Queue()
-
-    async def request() -> Outcome:
-        with ingress.arriving("a") as upload:
-            begun.set()
-            body = await upload.read(come.get, b"8", 8)
-            encoded = Encoded(len(body), lambda _: infer_request("s", 0), upload)
-            (outcome,) = await ingress.apply([(Source("a request", "http", "a"), encoded)])
-            return outcome
-
-    requested = asyncio.create_task(request())
-    await begun.wait()
-    ending = asyncio.create_task(server.admission.stop())
-    await asyncio.sleep(0)
-    come.put_nowait({"type": "http.request", "body": bytes(8)})
-    assert isinstance(await requested, Answer)
-    await ending
 
 
 async def test_a_stream_is_decoded_in_order_behind_a_large_chunk_even_if_one_between_is_dropped(

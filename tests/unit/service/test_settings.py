@@ -77,8 +77,9 @@ def test_a_port_is_16_bits() -> None:
 
 @pytest.mark.parametrize("name", ["tls_cert", "tls_key"])
 def test_a_certificate_goes_with_its_key(name: str) -> None:
+    one: dict[str, Any] = {name: Path("one.pem")}
     with pytest.raises(ValueError, match="tls_cert and tls_key go together"):
-        AccessSettings(**{name: Path("one.pem")})
+        AccessSettings(**one)
     done = CliRunner().invoke(serve, [f"--{name.replace('_', '-')}", "one.pem"], env={"COLUMNS": "300"})
     assert done.exit_code == 2
     assert "--tls-cert and --tls-key go together" in done.output

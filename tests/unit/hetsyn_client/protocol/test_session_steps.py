@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable, SessionLost
+from hetsyn_client.errors import ServiceProblem, ServiceUnreachable, SessionLost
 from hetsyn_client.protocol.calls import Calls, SessionOptions
 from hetsyn_client.protocol.session_steps import SessionSteps
 from hetsyn_client.protocol.steps import Broken, Pause, Request, Response, Step, Steps, T
@@ -140,16 +140,6 @@ def test_no_repeats_are_no_repeats() -> None:
     script = Script(Broken("refused"))
     with pytest.raises(ServiceUnreachable):
         script.run(one.send(CHUNK))
-
-
-def test_one_chunk_at_a_time() -> None:
-    one = session()
-    under_way = one.send(CHUNK)
-    next(under_way)
-    with pytest.raises(InputError, match="a chunk of this session is under way"):
-        Script().run(one.send(CHUNK))
-    under_way.close()  # cancelled
-    Script(ok(seq=0)).run(one.send(CHUNK))
 
 
 def test_a_certificate_that_is_not_trusted_has_a_sentence_of_its_own() -> None:

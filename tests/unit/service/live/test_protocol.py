@@ -153,13 +153,6 @@ def test_finalize_is_done_in_its_turn() -> None:
     assert live.finalized([STARTED, ENDED, forced]) == [Send(forced), Work("chunk", 5, b"b")]
 
 
-def test_finalize_before_the_first_chunk_has_an_answer() -> None:
-    live = stream(NEW)
-    assert live.text('{"type": "Finalize"}') == [Work("finalize", 0)]
-    (frame,) = frames(live.finalized(()))
-    assert (frame["type"], frame["label"], frame["start"], frame["end"]) == ("UtteranceEnd", None, 0.0, 0.0)
-
-
 def test_settings_go_with_the_next_chunk() -> None:
     live = stream(HEARING)
     assert live.text('{"type": "Configure", "endpointing": {"silence_s": 1, "max_s": 5}}') == []
@@ -212,16 +205,6 @@ def test_a_text_that_means_nothing_leaves_the_stream_open(text: str, problem: st
     assert len(frame["detail"]) < 300
     assert live.reads
     assert live.text('{"type": "KeepAlive"}') == []
-
-
-def test_a_refusal_is_said_before_the_close() -> None:
-    live = stream()
-    live.chunk(b"a")
-    actions = live.refuse(OUT)
-    assert frames(actions)[0]["status"] == 409
-    assert actions[-1] == Close(4409, "out-of-order")
-    assert live.is_closed
-    assert not live.is_busy
 
 
 def test_a_server_that_ends_finishes_what_has_come() -> None:

@@ -71,13 +71,6 @@ def test_folders_that_cannot_be_models_are_passed_over(models: Path, name: str, 
     assert newest_artifact(models / "digits").manifest.version == "1"
 
 
-def test_what_is_not_there_is_named_with_what_is(catalog: ModelCatalog) -> None:
-    with pytest.raises(NotFound, match="no model 'x': the server has 'digits'"):
-        catalog.get("x")
-    with pytest.raises(NotFound, match="no version '2', it has '1'"):
-        catalog.get("digits", "2")
-
-
 def test_folders_without_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no such folder of models: name yours, as in --models DIR"):
         ModelCatalog(tmp_path / "nowhere", load=load_fake)

@@ -206,7 +206,7 @@ class Replicas:
             assert not log
             assert sent.seq != 0
         elif isinstance(error, ConflictingChunk):
-            assert sent.seq == last
+            assert (sent.seq, error.expected_seq) == (last, len(log))
             assert log[last] != sent.chunk
         elif isinstance(error, SessionEnded):
             assert log[last].end

@@ -66,17 +66,6 @@ async def test_two_replicas_never_both_apply_a_chunk(cluster: Cluster) -> None:
     assert sum(server.counters.store_fenced for server in (one, two)) == 3
 
 
-async def test_of_two_contents_under_one_number_one_counts(cluster: Cluster) -> None:
-    one, two = cluster.replica(), cluster.replica()
-    await one.send("a", 0)
-    await two.send("a", 1, seed=1)
-    # one still remembers that it waits for 1
-    error = await one.refused(ConflictingChunk, "other content", "a", 1, seed=9)
-    assert isinstance(error, ConflictingChunk)
-    assert error.expected_seq == 2
-    assert (await one.send("a", None, seed=2)).seq == 2
-
-
 async def test_nothing_is_refused_or_replayed_from_memory_alone(cluster: Cluster) -> None:
     one, two = cluster.replica(), cluster.replica()
     await one.send("a", 0)

@@ -66,23 +66,6 @@ async def test_a_commit_whose_answer_was_lost_counts_once(cluster: Cluster) -> N
     assert server.counters.chunks_replayed == 3
 
 
-async def test_a_commit_that_arrives_late_counts_once_or_not_at_all(cluster: Cluster) -> None:
-    server = cluster.replica()
-    expected = await cluster.undisturbed(4, end=False)
-    await server.send("a", 0, seed=0)
-    cluster.store.late = True
-    await server.refused(StoreUnavailable, "failed", "a", 1, seed=1)
-    cluster.store.late = False
-    assert await server.send("a", 1, seed=1) == expected[1]  # the store still held chunk 0
-    await cluster.store.run_late()
-    assert await server.send("a", 2, seed=2) == expected[2]
-    cluster.store.late = True
-    await server.refused(StoreUnavailable, "failed", "a", 3, seed=3)
-    cluster.store.late = False
-    await cluster.store.run_late()
-    assert await server.send("a", 3, seed=3) == expected[3]
-
-
 async def test_a_session_that_the_store_lost_does_not_begin_again_unnoticed(cluster: Cluster) -> None:
     server = cluster.replica()
     await server.send("a", 0)

@@ -14,7 +14,7 @@ from hetsyn_client.carried_frame import pack_frame
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.values import content_type, pack_values
 from service.api.infer import MAX_JSON_BYTES
-from service.errors import HetsynError, InputError, UnsupportedInput
+from service.errors import HetsynError, InputError
 from service.wire.chunk import AudioChunk, SpikeChunk, ValuesChunk
 from service.wire.columns import decoded_together
 from service.wire.decode import decode_json, decode_query, decode_raw, request_of_events
@@ -167,13 +167,6 @@ def test_the_longest_json_is_decoded_in_little_memory(name: str) -> None:
         tracemalloc.stop()
 
 
-def test_the_query_is_the_envelope_of_raw_bodies() -> None:
-    query = [("session", "a.b"), ("model", "m"), ("version", "2"), ("seq", "7"), ("end", "true")]
-    envelope = decode_raw("audio/x-wav", query, wav(bytes(20))).envelope
-    assert (envelope.session, envelope.model, envelope.version) == ("a.b", "m", "2")
-    assert (envelope.seq, envelope.end) == (7, True)
-
-
 @pytest.mark.parametrize(
     "empty",
     [
@@ -278,11 +271,6 @@ def test_messages_say_what_to_send_in_our_words(field: str, wrong: Any) -> None:
     assert "Input should" not in str(caught.value)
 
 
-def test_an_unknown_kind_is_unsupported() -> None:
-    with pytest.raises(UnsupportedInput, match="send one of audio, events, dense"):
-        decode_json(body(input={"kind": "video"}))
-
-
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
@@ -304,12 +292,6 @@ def test_an_unknown_kind_is_unsupported() -> None:
 def test_a_bad_query_is_refused(query: list[tuple[str, str]], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         decode_query(query)
-
-
-@pytest.mark.parametrize("content_type", ["", "text/plain", "audio/aac", "application/octet-stream"])
-def test_other_content_types_are_unsupported(content_type: str) -> None:
-    with pytest.raises(UnsupportedInput, match=r"send one of application/json, audio/pcm;encoding=pcm_s16le"):
-        decode_raw(content_type, [], b"\0\0")
 
 
 @pytest.mark.parametrize("end", ["false", "true"])
