@@ -16,8 +16,9 @@ from service.registry.commits import MAX_ATTEMPTS, contended, finished
 from service.registry.table import SessionTable
 from service.session.protocol import check_import, status
 from service.session.session import Session
-from service.store.record import UNPACK_IN_LOOP_BYTES, renamed
+from service.store.record import renamed
 
+IN_LOOP_BYTES = 64 * 1024  # longer imports are opened and unpacked on a thread
 LARGE_IMPORTS = 1  # on threads at a time: more would be no faster, and delay chunks
 
 
@@ -70,7 +71,7 @@ class SessionTransfer:
             StoreUnavailable: it may have been stored or not.
         """
         sessions, tokens = self._sessions, self.tokens
-        if len(content) <= UNPACK_IN_LOOP_BYTES:
+        if len(content) <= IN_LOOP_BYTES:
             exported_id, exported = tokens.unseal(content)
         else:
             async with self._large_imports:

@@ -50,7 +50,6 @@ MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
 FORMAT_VERSION = 4
 CHECKSUM_BYTES = 16
-UNPACK_IN_LOOP_BYTES = 64 * 1024  # longer records should be read and unpacked on a thread
 
 OPEN, ENDED = 0, 1
 AUDIO, SPIKES, RESAMPLER, VALUES, PLAIN = 2, 4, 8, 16, 32

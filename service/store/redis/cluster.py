@@ -8,9 +8,9 @@ read again after every such answer, after every failed node, and in every sweep.
 Each node is a ``Node``, with its own checks and time limit, and has its own lane in ``GroupCommit``: a node that is
 down or slow delays and fails its own sessions alone.
 
-redis-py's client of clusters, with retries off, lost nothing in the same faults, and nobody waited longer. But it only
-redirects single keys, so each takes a script and, with ``appendfsync always``, a wait for the disk. And it reconnects
-to all nodes whenever it reads the map.
+This is not redis-py's client of clusters, although that one, with retries off, lost nothing in the same faults. It only
+redirects single keys, so each would take a script and, with ``appendfsync always``, a wait for the disk. And it
+reconnects to all nodes whenever it reads the map.
 """
 
 from __future__ import annotations
