@@ -125,6 +125,12 @@ class DirectServer:
         """Wait until a graph runs."""
         await self.gate.computes()
 
+    async def sweep(self) -> None:
+        """Drop the sessions whose time is over, as the server does at an interval, and their records."""
+        await self.registry._sweep(0.0)
+        if self.registry.sessions.store is not None:
+            await self.registry.sessions.store.dropped()
+
 
 class ServeDirect(Protocol):
     """Makes servers of the options of ``DirectServer``, on the usual catalog unless another is given."""

@@ -71,14 +71,6 @@ def test_sessions_are_numbered_and_the_server_is_left_clean(loop: Loop) -> None:
     assert result.sessions_left == 0
 
 
-def test_an_open_loop_sends_what_is_due_and_no_more() -> None:
-    result = run(Log().answer, Loop(7, is_open=True))
-    assert result.offered_per_s is not None
-    assert result.answered == round(result.offered_per_s * result.duration_s)
-    assert result.answered == 7 * 15
-    assert result.latency.count == result.answered
-
-
 def test_a_full_server_refuses_chunks_and_their_number_is_used_again() -> None:
     log = Log()
     requests = 0

@@ -62,19 +62,15 @@ def test_what_is_heard_just_now_shows_on_a_terminal() -> None:
     ]
 
 
-def test_nothing_heard(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("probabilities", "said"), [(None, "nothing heard"), ([0.1, 0.9], "no word")])
+def test_what_is_no_word_is_told_from_silence(
+    capsys: pytest.CaptureFixture[str], probabilities: list[float] | None, said: str
+) -> None:
     with printer("x.wav", words=True, as_json=False) as show:
         show(BEGIN)
-        show(end(None, 0.0, 2.4))
-    assert capsys.readouterr().out == "x.wav: nothing heard (digits 1)\n"
-
-
-def test_what_is_no_word_is_told_from_silence(capsys: pytest.CaptureFixture[str]) -> None:
-    with printer("x.wav", words=True, as_json=False) as show:
-        show(BEGIN)
-        show(end(None, 0.0, 0.6) | {"probabilities": [0.1, 0.9]})
+        show(end(None, 0.0, 0.6) | {"probabilities": probabilities})
         show(end(None, 0.6, 3.0))
-    assert capsys.readouterr().out == "x.wav: no word (digits 1)\n"
+    assert capsys.readouterr().out == f"x.wav: {said} (digits 1)\n"
 
 
 def test_one_word_and_a_trace() -> None:

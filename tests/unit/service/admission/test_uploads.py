@@ -1,4 +1,4 @@
-"""Bodies that take too long, with a clock of milliseconds; ``test_bodies`` has their requests."""
+"""Bodies that take too long, with a clock of milliseconds, or are too long; ``test_bodies`` has their requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from service.admission.budget import Admission, Budget
 from service.admission.uploads import Upload, Uploads
-from service.errors import ShuttingDown, TooSlow
+from service.errors import ShuttingDown, TooLarge, TooSlow
 from service.settings import Limits
 from tests.support.clock import stopped_clock
 
@@ -87,3 +87,19 @@ async def test_a_body_that_waits_is_under_way() -> None:
         with pytest.raises(asyncio.CancelledError):
             await cancelled
     assert (uploads.under_way, uploads.bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("declared", [b"1001", b"0" * 5000 + b"1001", b"9" * 5000])
+async def test_a_body_that_is_declared_too_long_is_not_read(declared: bytes) -> None:
+    async def receive() -> dict[str, Any]:
+        pytest.fail("a part of the body was read")
+
+    with pytest.raises(TooLarge, match="longer than 1000 bytes"):
+        await Upload(make_uploads(), "a").read(receive, declared, 1000)
+
+
+async def test_a_length_may_have_any_number_of_zeros() -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"1234"}
+
+    assert await Upload(make_uploads(), "a").read(receive, b"0" * 5000 + b"4", 1000) == b"1234"

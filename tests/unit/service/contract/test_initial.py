@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -15,6 +14,7 @@ from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.artifact_file import rewrite
 from tests.support.artifacts.fake_graph import OUTPUTS, load_fake
 
 GIVEN: dict[str, Any] = {
@@ -35,11 +35,9 @@ def with_initial(folder: Path, content: bytes, **change: Any) -> None:
     score_low = {"name": "decision.score_low", "shape": [OUTPUTS], "dtype": "float32", "initial": 0.0}
     manifest["network"]["state"].insert(1, score_low)
     manifest["network"]["state_bytes"] += 4 * OUTPUTS
-    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    manifest["files"]["initial.npz"] = entry
     manifest |= {"initial_file": "initial.npz"} | change
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "initial.npz").write_bytes(content)
+    rewrite(folder, "initial.npz", content)
 
 
 def opened(models: Path, content: bytes, **change: Any) -> Model:

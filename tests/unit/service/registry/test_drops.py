@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.errors import HetsynError, NotFound
 from service.observe.drops import Drop
-from tests.support.servers.in_process import DirectServer, ServeDirect, session_store
+from tests.support.servers.in_process import DirectServer, ServeDirect
 from tests.support.stores.cluster import MakeCluster
 
 
@@ -24,7 +24,7 @@ async def test_idle_and_old_sessions(serve: ServeDirect) -> None:
         server.clock.now_s += 50
         if seq < 3:
             await server.send("old", seq, seed=seq)
-        list(server.registry.sessions.quota.sweeping(server.clock()))
+        await server.sweep()
     model = server.parts.catalog.get("digits")
     assert drops == [
         Drop("idle", "idle", "digits", model.version, 1, 100.0, 100.0),
@@ -64,7 +64,7 @@ async def test_a_session_that_ends_or_is_deleted_is_not_dropped(serve: ServeDire
     await server.send("deleted", 0)
     await server.registry.delete("deleted")
     server.clock.now_s += 100_000
-    list(server.registry.sessions.quota.sweeping(server.clock()))
+    await server.sweep()
     assert drops == []
 
 
@@ -76,8 +76,7 @@ async def test_one_replica_reports_what_all_of_them_drop(make_cluster: MakeClust
     await replicas[1].send("a", 1, seed=1)
     cluster.clock.now_s += 61
     for server in replicas:
-        list(server.registry.sessions.quota.sweeping(cluster.clock()))
-        await session_store(server).dropped()
+        await server.sweep()
     (drop,) = drops[0] + drops[1]
     assert (drop.session, drop.reason, drop.chunks) == ("a", "idle", 2)
 
@@ -98,8 +97,7 @@ async def test_sessions_by_age(serve: ServeDirect) -> None:
     await server.send("ended", 0, end=True)
     server.clock.now_s += 61
     await server.send("new", 0)
-    sessions = server.registry.sessions
-    list(sessions.quota.sweeping(server.clock()))
-    assert dict(sessions.quota.ages.by_name()) == {
+    await server.sweep()
+    assert dict(server.registry.sessions.quota.ages.by_name()) == {
         "<1m": 1, "1m-10m": 1, "10m-1h": 0, "1h-6h": 0, "6h-1d": 0, ">1d": 0,
     }  # fmt: skip

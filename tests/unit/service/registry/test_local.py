@@ -15,10 +15,10 @@ from tests.support.stores.memory_store import MemoryStore
 async def test_an_idle_session_is_dropped_and_its_id_is_free(server: DirectServer) -> None:
     await server.send("a", 0)
     server.clock.now_s += 59
-    list(server.registry.sessions.quota.sweeping(server.clock()))
+    await server.sweep()
     await server.send("a", 1, seed=1)
     server.clock.now_s += 60
-    list(server.registry.sessions.quota.sweeping(server.clock()))
+    await server.sweep()
     assert server.registry.sessions.bytes == 0
     for seq in (None, 2):
         await server.refused(NotFound, "has expired", "a", seq)
@@ -36,7 +36,7 @@ async def test_a_session_in_use_is_not_idle(server: DirectServer) -> None:
     running = asyncio.create_task(server.send("a", 1, seed=1))
     await server.entered()
     server.clock.now_s += 500
-    list(server.registry.sessions.quota.sweeping(server.clock()))
+    await server.sweep()
     server.gate.opened.set()
     assert (await running).seq == 1
     assert (await server.send("a", 2)).seq == 2
@@ -62,7 +62,7 @@ async def test_only_chunks_that_are_applied_are_use(serve: ServeDirect, stored: 
 async def test_an_ended_session_keeps_its_last_reply_for_a_while(server: DirectServer) -> None:
     last = await server.send("a", 0, end=True)
     server.clock.now_s += 9
-    list(server.registry.sessions.quota.sweeping(server.clock()))
+    await server.sweep()
     assert await server.send("a", 0, end=True) == last
     assert (await server.registry.describe("a"))["ended"]
     assert (await server.registry.describe("a"))["state_bytes"] == 0

@@ -172,7 +172,7 @@ async def test_replies_of_ended_sessions_make_room(serve: ServeDirect) -> None:
         await server.send(name, 0)
     assert taken(server) <= 3 * size + 100
     server.clock.now_s += 10
-    list(server.registry.sessions.quota.sweeping(server.clock()))
+    await server.sweep()
     assert (await server.send("e0", 0)).seq == 0
 
 

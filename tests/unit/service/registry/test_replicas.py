@@ -16,7 +16,7 @@ from tests.support.artifacts.gate import Gate
 from tests.support.clients.replies import Reply
 from tests.support.clock import Clock
 from tests.support.seed import SEED
-from tests.support.servers.in_process import DirectServer, session_store
+from tests.support.servers.in_process import DirectServer
 from tests.support.stores.cluster import LIMITS
 from tests.support.stores.failing_store import FailingStore
 from tests.support.stores.memory_store import MemoryStore
@@ -157,9 +157,7 @@ class Replicas:
     async def wait(self) -> None:
         self.clock.now_s += self.rng.choice([0.1, 1.0, 1.0, 3.0, 11.0, 30.0, 61.0])
         if self.free and self.rng.random() < 0.5:
-            server = self.rng.choice(self.free).server
-            list(server.registry.sessions.quota.sweeping(self.clock()))
-            await session_store(server).dropped()
+            await self.rng.choice(self.free).server.sweep()
         self.over |= {session for session in self.logs if await self.described(session) is None}
 
     async def delete(self) -> None:

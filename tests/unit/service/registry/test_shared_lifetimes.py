@@ -68,8 +68,7 @@ async def test_the_sweep_deletes_the_record_of_a_dropped_session(cluster: Cluste
     server = cluster.replica()
     await server.send("a", 0)
     cluster.clock.now_s += 61
-    list(server.registry.sessions.quota.sweeping(cluster.clock()))
-    await session_store(server).dropped()
+    await server.sweep()
     assert await cluster.record("a") is None
     assert server.registry.sessions.open == 0
     await server.refused(NotFound, "has expired", "a", 1)
