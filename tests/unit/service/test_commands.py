@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gc
 import logging
-import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -187,17 +186,6 @@ def test_serve_says_why_it_does_not_take_a_gpu(
     assert "models: digits on a fake GPU" in done.output
     assert "operator: not used, it is for the CPU: a fake GPU runs plain ONNX\n" in done.output
     assert len(served) == 2
-
-
-def test_serve_loads_every_version(models: Path, served: list[GracefulServer]) -> None:
-    """So that a folder that is changed later takes nothing from what is offered."""
-    write_artifact(models, version="2")
-    done = CliRunner().invoke(serve, ["--models", str(models)])
-    assert done.exit_code == 0, done.output
-    state = served[0].config.app.state  # type: ignore[union-attr]
-    shutil.rmtree(models / "digits")
-    for version in ("1", "2"):
-        assert state.server.catalog.get("digits", version).network
 
 
 def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> None:

@@ -20,7 +20,6 @@ from service.errors import (
     ModelMismatch,
     NotFound,
     OutOfOrder,
-    StateFormat,
     StateMismatch,
     TokenError,
     TokenExpired,
@@ -186,12 +185,6 @@ async def test_the_model_is_the_one_that_it_began_on(models: Path, tmp_path: Pat
     await Carrier(tmp_path / "changed", [OLD], clock).refused(ModelChanged, "with other files of model", token)
     await Carrier(tmp_path / "next", [OLD], clock).refused(ModelAbsent, "version '1', which", token)
     assert of(await first.send(token)).version == "1"
-
-
-async def test_a_token_of_another_packing_is_reported(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = has(await carrier.send(None, "a"))
-    monkeypatch.setattr(packing, "FORMAT_VERSION", 5)
-    await carrier.refused(StateFormat, "an older format", token)
 
 
 async def test_a_token_says_nothing_of_the_session(carrier: Carrier) -> None:

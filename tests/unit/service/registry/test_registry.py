@@ -17,7 +17,6 @@ from service.errors import (
     ModelMismatch,
     NotFound,
     Overloaded,
-    ShuttingDown,
     TooLarge,
 )
 from service.models.catalog import ModelCatalog
@@ -233,24 +232,6 @@ async def test_a_chunk_whose_turn_does_not_come_in_time_is_refused(serve: ServeD
     server.gate.opened.set()
     assert (await running).seq == 0
     assert (await server.registry.describe("a"))["expected_seq"] == 1
-
-
-async def test_a_stopped_batcher_refuses_what_is_not_done_and_no_session_is_harmed(serve: ServeDirect) -> None:
-    server = serve()
-    await server.send("a", 0)
-    server.gate.entered.acquire(blocking=False)
-    server.gate.opened.clear()
-    long = spike_chunk(3_000, [0], [1])
-    sent = [asyncio.create_task(server.send("a", 1, chunk=long)) for _ in range(3)]
-    await server.entered()
-    server.parts.batcher.stop()
-    server.gate.opened.set()
-    results = await asyncio.gather(*sent, return_exceptions=True)
-    assert [type(result) for result in results] == [ShuttingDown] * 3
-    assert (await server.registry.describe("a"))["expected_seq"] == 1
-    assert (await server.send("a", 0)).seq == 0  # nothing has to be computed
-    async with asyncio.timeout(60):
-        await server.close()
 
 
 async def test_a_session_begins_anew_whatever_was_there(server: DirectServer) -> None:

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.engine.engine import Engine
-from service.engine.work import Work, initial_stream
+from service.engine.work import initial_stream
 from service.errors import (
     StateCorrupt,
     StateError,
@@ -23,11 +22,10 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Kept, PlainReply, Session
-from service.store.record import CHECKSUM_BYTES, Packing, checksum, model_hash, read, renamed
+from service.store.record import CHECKSUM_BYTES, Packing, checksum, model_hash, read
 from tests.support.artifacts.artifact import Takes, write_artifact
 from tests.support.artifacts.fake_graph import OUTPUTS, SKIP, load_fake
 from tests.support.clients.replies import Reply
-from tests.support.data.signals import audio_chunk, sound
 from tests.support.stores.made_session import assert_same, made_session
 from tests.support.stores.record_parts import Head, Section, rewritten
 
@@ -65,18 +63,6 @@ def test_a_session_of_values_comes_back_as_it_was(tmp_path: Path, takes: Takes) 
     session = made_session(model, kind="values")
     assert session.open_stream.kind == "values"
     assert_same(Packing().unpack(read(Packing().pack("abc", session)), model), session)
-
-
-def test_a_session_goes_on_as_if_it_had_not_been_away(model: Model) -> None:
-    session = made_session(model)
-    packing = Packing()
-    back = packing.unpack(read(packing.pack("abc", session)), model)
-    assert session.stream is not None
-    assert back.stream is not None
-    chunk = audio_chunk(sound(3000, 9), 16_000)
-    engine = Engine(20_000, 500)
-    one, other = (engine.run(model, [Work(stream, chunk, True)])[0] for stream in (session.stream, back.stream))
-    np.testing.assert_array_equal(one.result.probabilities, other.result.probabilities)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -220,11 +206,3 @@ def test_a_session_without_a_chunk_is_not_packed(model: Model) -> None:
     begun = Session(model, Known(Progress(), 0.0, 0.0), initial_stream(model))
     with pytest.raises(ValueError, match="no chunk yet"):
         Packing().pack("abc", begun)
-
-
-def test_a_renamed_session_s_reply_names_it(model: Model) -> None:
-    session = made_session(model)
-    assert renamed(session, "abc") is session
-    other = renamed(session, "x")
-    assert Reply.from_json(other.last_reply("x")).session == "x"
-    assert_same(Packing().unpack(read(Packing().pack("x", other), "x"), model), other)

@@ -187,31 +187,6 @@ async def test_what_too_few_replicas_have_is_neither_acknowledged_nor_told(
     assert await store.load([alone]) == [Stored(2, b"record")]
 
 
-async def test_a_failover_without_confirmation_brings_an_older_record_back_and_revisions_tell(
-    sessions: ClusterSessions, start_store: StartStore
-) -> None:
-    store = await start_store(sessions.store())
-    primary = sessions.cluster.primaries()[0]
-    kept, begun = sessions.on(primary, 2)
-    assert await store.commit([put(kept, NO_REVISION, 1, b"one")]) == [COMMITTED]
-    await until(lambda: sessions.cluster.is_replicated(primary))
-    replica = sessions.cluster.cut_off(primary)
-    assert await store.commit([put(kept, 1, 2, b"two"), put(begun, NO_REVISION, 2)]) == [COMMITTED] * 2
-    primary.kill()
-    replica.resume()
-    await asyncio.to_thread(sessions.cluster.taken_over, primary)
-    await until(lambda: sessions.cluster.primary_of(sessions.slot(kept)) is replica)
-
-    async def found() -> list[Stored | HetsynError | None]:
-        return await store.load([kept, begun])
-
-    async with asyncio.timeout(60):
-        while isinstance((loaded := await found())[0], StoreUnavailable):
-            await asyncio.sleep(0.05)
-    assert loaded == [Stored(1, b"one"), None]
-    assert await store.commit([put(kept, 2, 3), put(begun, 2, 3)]) == [FENCED] * 2
-
-
 async def test_stale_connections_and_lost_scripts_are_made_good(
     sessions: ClusterSessions, start_store: StartStore
 ) -> None:
