@@ -69,20 +69,26 @@ async def test_headers_that_trickle_end_the_connection_too(models: Path, gate: G
             assert (await response(reader))[0] == 408
         trickling.cancel()
         assert server.ended == {"headers": 1}
-        writer.close()
 
 
-async def test_a_connection_may_wait_for_longer_than_headers_may_take(models: Path, gate: Gate) -> None:
+@pytest.mark.parametrize(
+    ("first", "rest"), [(LIVE, ()), (LIVE[:-2] + b"Content-Length: 2\r\n\r\n", (b"1", b"2"))], ids=["no body", "body"]
+)
+async def test_a_connection_may_wait_for_longer_than_headers_may_take(
+    models: Path, gate: Gate, first: bytes, rest: tuple[bytes, ...]
+) -> None:
     async with listening(models, gate, header_timeout_s=LATER_S, idle_timeout_s=4 * LATER_S) as server:
         reader, writer = await server.connect()
-        writer.write(LIVE)
+        writer.write(first)
         assert (await response(reader))[0] == 200
+        for part in rest:
+            writer.write(part)
+            await asyncio.sleep(0)
         await asyncio.sleep(2 * LATER_S)
         writer.write(LIVE)
         assert (await response(reader))[0] == 200
         assert await reader.read() == b""
         assert server.ended == {"idle": 1}
-        writer.close()
 
 
 async def test_the_time_of_a_request_is_not_the_clients(models: Path, gate: Gate) -> None:
@@ -96,7 +102,6 @@ async def test_the_time_of_a_request_is_not_the_clients(models: Path, gate: Gate
         assert (await response(reader))[0] == 200
         writer.write(LIVE[:10])
         assert (await response(reader))[0] == 408  # the rest of the second request does not come
-        writer.close()
 
 
 async def test_a_slow_body_is_refused_and_its_connection_closed(models: Path, gate: Gate) -> None:
@@ -107,45 +112,21 @@ async def test_a_slow_body_is_refused_and_its_connection_closed(models: Path, ga
         assert (status, json.loads(body)["type"]) == (408, "urn:hetsyn:problem:too-slow")
         assert await reader.read() == b""
         await server.until(lambda: server.open == 0)
-        writer.close()
 
 
-async def test_a_body_that_nobody_reads_has_no_more_time_than_headers(models: Path, gate: Gate) -> None:
+@pytest.mark.parametrize(
+    ("first", "more"), [(LIVE[:-2] + b"Content-Length: 9\r\n\r\n", b"1"), (LIVE, b"\r\n")], ids=["body", "empty line"]
+)
+async def test_bodies_that_nobody_reads_and_empty_lines_have_no_more_time_than_headers(
+    models: Path, gate: Gate, first: bytes, more: bytes
+) -> None:
     async with listening(models, gate, header_timeout_s=LATER_S, idle_timeout_s=NEVER_S) as server:
         reader, writer = await server.connect()
-        writer.write(LIVE[:-2] + b"Content-Length: 9\r\n\r\n")
+        writer.write(first)
         assert (await response(reader))[0] == 200
-        writer.write(b"1")
+        writer.write(more)
         assert await reader.read() == b""
         assert server.ended == {"headers": 1}
-        writer.close()
-
-
-async def test_after_the_rest_of_such_a_body_the_connection_may_wait_for_a_request(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, header_timeout_s=LATER_S, idle_timeout_s=4 * LATER_S) as server:
-        reader, writer = await server.connect()
-        writer.write(LIVE[:-2] + b"Content-Length: 2\r\n\r\n")
-        assert (await response(reader))[0] == 200
-        for part in (b"1", b"2"):
-            writer.write(part)
-            await asyncio.sleep(0)
-        await asyncio.sleep(2 * LATER_S)
-        writer.write(LIVE)
-        assert (await response(reader))[0] == 200
-        assert await reader.read() == b""
-        assert server.ended == {"idle": 1}
-        writer.close()
-
-
-async def test_empty_lines_are_no_request(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, header_timeout_s=LATER_S, idle_timeout_s=NEVER_S) as server:
-        reader, writer = await server.connect()
-        writer.write(LIVE)
-        assert (await response(reader))[0] == 200
-        writer.write(b"\r\n")
-        assert await reader.read() == b""
-        assert server.ended == {"headers": 1}
-        writer.close()
 
 
 async def test_one_connection_more_closes_the_one_that_is_longest_without_a_complete_request(
@@ -158,12 +139,13 @@ async def test_one_connection_more_closes_the_one_that_is_longest_without_a_comp
         await gate.computes()
         slow_reader, slow = await server.connect()
         slow.write(chunk(5)[:-5])
-        silent_reader, silent = await server.connect()
+        silent_reader, _ = await server.connect()
         used_reader, used = await server.connect()
         slow.write(b" ")  # it is still without a complete request
         used.write(LIVE)
         assert (await response(used_reader))[0] == 200
-        newest = [await server.connect(), await server.connect()]
+        for _ in range(2):
+            await server.connect()
         assert await slow_reader.read() == b""
         assert await silent_reader.read() == b""
         assert server.ended == {"displaced": 2}
@@ -175,8 +157,6 @@ async def test_one_connection_more_closes_the_one_that_is_longest_without_a_comp
         assert status == 200
         assert metric(counters.decode(), "hetsyn_connections") == 4
         assert metric(counters.decode(), 'hetsyn_connections_ended_total{reason="displaced"}') == 2
-        for writer in (busy, slow, silent, used, *(writer for _, writer in newest)):
-            writer.close()
 
 
 async def test_a_connection_is_refused_where_all_others_work(models: Path, gate: Gate) -> None:
@@ -185,13 +165,11 @@ async def test_a_connection_is_refused_where_all_others_work(models: Path, gate:
         busy_reader, busy = await server.connect()
         busy.write(chunk(5))
         await gate.computes()
-        reader, writer = await server.connect()
+        reader, _ = await server.connect()
         assert await reader.read() == b""
         assert server.ended == {"refused": 1}
         gate.opened.set()
         assert (await response(busy_reader))[0] == 200
-        busy.close()
-        writer.close()
 
 
 @pytest.fixture
@@ -211,12 +189,11 @@ async def asks_and_reads_nothing(server: Listening, more: bytes = b"") -> tuple[
 
 async def test_a_client_that_reads_nothing_is_disconnected(tracer: Path, gate: Gate) -> None:
     async with listening(tracer, gate, idle_timeout_s=SOON_S) as server:
-        _, writer = await asks_and_reads_nothing(server)
+        await asks_and_reads_nothing(server)
         await server.until(lambda: bool(server.ended))
         assert server.ended == {"unread": 1}
         await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
         assert server.parts.admission.in_flight == 0
-        writer.transport.abort()
 
 
 async def test_a_client_that_did_not_wait_for_a_long_answer_may_read_it_slowly(
@@ -232,7 +209,6 @@ async def test_a_client_that_did_not_wait_for_a_long_answer_may_read_it_slowly(
         assert (status, len(json.loads(body)["readout"])) == (200, 20_003)  # with the silence at the end
         assert await reader.read() == b""
         assert server.ended == {"pipelined": 1}
-        writer.close()
 
 
 async def test_a_refused_connection_is_not_refused_again(
@@ -246,7 +222,6 @@ async def test_a_refused_connection_is_not_refused_again(
         await server.until(lambda: server.open == 0)
         assert server.ended == {"malformed": 1}
         assert "Exception in callback" not in caplog.text
-        writer.close()
 
 
 async def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(
@@ -273,7 +248,6 @@ async def test_who_asks_again_before_the_last_response_is_read_gets_no_other(tra
         await server.until(lambda: connection.flow.write_paused)
         writer.write(chunk(5, end=True))
         await server.until(lambda: server.ended == {"pipelined": 1})
-        writer.transport.abort()
 
 
 @pytest.mark.process

@@ -94,7 +94,7 @@ async def test_requests_of_clients_that_go_wait_for_no_turn(
         request = about_a(method, path, exported if method == "PUT" else b"")
         if method == "POST":
             request = chunk(LONG_STEPS, session="a")
-        reader, writer = await begun(server, gate, chunk(5, session="a", seq=1))
+        reader, _ = await begun(server, gate, chunk(5, session="a", seq=1))
         gone = [await server.connect() for _ in range(20)]
         for _, each in gone:
             each.write(request)
@@ -108,7 +108,6 @@ async def test_requests_of_clients_that_go_wait_for_no_turn(
         status, body = await ask(server, chunk(5, session="a", seq=2))
         assert (status, json.loads(body)["total_steps"]) == (200, 15)
         assert gate.calls == calls + 1
-        writer.close()
     assert not caplog.records
 
 
@@ -120,18 +119,16 @@ async def test_other_requests_wait_for_their_turn_as_long_as_chunks(
         assert (await ask(server, chunk(5, session="a", seq=0)))[0] == 200
         assert gate.entered.acquire(blocking=False)
         exported = (await ask(server, about_a("GET", "/state")))[1]
-        reader, writer = await begun(server, gate, chunk(5, session="a", seq=1))
+        reader, _ = await begun(server, gate, chunk(5, session="a", seq=1))
         status, body = await ask(server, about_a(method, path, exported if method == "PUT" else b""))
         assert (status, json.loads(body)["type"]) == (503, "urn:hetsyn:problem:overloaded")
         gate.opened.set()
         assert (await response(reader))[0] == 200
-        writer.close()
 
 
 async def test_a_client_whose_response_is_late_is_not_taken_for_gone(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
-        reader, writer = await begun(server, gate, chunk(5, session="a", seq=0))
+        reader, _ = await begun(server, gate, chunk(5, session="a", seq=0))
         await asyncio.sleep(0.2)
         gate.opened.set()
         assert (await response(reader))[0] == 200
-        writer.close()

@@ -74,7 +74,6 @@ async def test_trailers_and_extensions_that_are_too_long_end_the_connection(
         assert server.ended == {"too-long": 1}
         await server.until(lambda: not server.process.server_state.tasks)
         assert server.parts.uploads.under_way == 0
-        writer.close()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,6 @@ async def test_long_headers_and_bodies_in_parts_are_served(models: Path, gate: G
             writer.write(b"0\r\n" + long)
             assert (await response(reader))[0] == 200
         assert not server.ended
-        writer.close()
 
 
 async def test_trailers_do_not_replace_headers(models: Path, gate: Gate) -> None:
@@ -117,7 +115,6 @@ async def test_trailers_do_not_replace_headers(models: Path, gate: Gate) -> None
         trailers = b"Content-Encoding: gzip\r\nX-Other: 1\r\n"
         assert await ask(reader, writer, CHUNKED + b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers)) == 200
         assert await ask(reader, writer, LIVE) == 200
-        writer.close()
 
 
 @pytest.mark.parametrize(("answered", "sent"), [(0, b""), (0, b"GET /"), (1, b"GET /"), (0, chunk(5)[:-5])])
@@ -133,19 +130,9 @@ async def test_a_client_that_ends_in_a_request_is_disconnected(
         assert await reader.read() == b""
         await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
         assert (server.parts.uploads.under_way, server.parts.admission.in_flight) == (0, 0)
-        writer.close()
 
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
-
-
-async def test_a_request_for_a_tunnel_is_refused(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        reader, writer = await server.connect()
-        writer.write(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n" + LIVE)
-        is_refusal(await response(reader), 400)
-        assert await reader.read() == b""
-        writer.close()
 
 
 @pytest.mark.parametrize(
@@ -189,6 +176,7 @@ def head(*lines: str) -> bytes:
 GET = "GET /health/live HTTP/1.1"
 POST = "POST /infer HTTP/1.1"
 REFUSED = {
+    "a tunnel": (head("CONNECT example.org:443 HTTP/1.1", "Host: example.org"), 400),
     "no host": (head(GET), 400),
     "no name of a host": (head(GET, "Host: a b"), 400),
     "no name of a host in HTTP/1.0": (head("GET /health/live HTTP/1.0", "Host: a/b"), 400),
@@ -257,7 +245,6 @@ async def test_a_target_with_its_host_is_answered(models: Path, gate: Gate, targ
     async with listening(models, gate) as server:
         reader, writer = await server.connect()
         assert await ask(reader, writer, head(f"GET {target} HTTP/1.1", "Host: x")) == status
-        writer.close()
 
 
 async def test_a_request_that_is_refused_in_its_body_is_not_carried_out(models: Path, gate: Gate) -> None:
@@ -282,4 +269,3 @@ async def test_an_old_client_gets_no_100(models: Path, gate: Gate) -> None:
         assert (await response(reader))[0] == 200
         writer.write(request.replace(b"HTTP/1.1", b"HTTP/1.0"))
         assert (await response(reader))[0] == 200
-        writer.close()

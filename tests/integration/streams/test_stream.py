@@ -52,7 +52,6 @@ async def test_a_text_that_means_nothing_leaves_the_stream_open(models: Path, ga
         socket, _ = await opened(server)
         await socket.send(sent(TEXT, text.encode()), NOTHING)
         assert [frame["type"] for frame in await socket.frames(2)] == ["Error", "Result"]
-        socket.writer.close()
 
 
 @pytest.mark.parametrize("has_store", [False, True])

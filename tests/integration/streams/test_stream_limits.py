@@ -127,7 +127,6 @@ async def test_a_pong_says_that_the_client_is_there(models: Path, gate: Gate, mo
             assert opcode == PING
             await socket.send(sent(PING, b"")[:0] + b"\x8a\x80\0\0\0\0")
         await socket.send(NOTHING)
-        socket.writer.close()
 
 
 async def test_a_frame_that_trickles_is_ended(models: Path, gate: Gate) -> None:

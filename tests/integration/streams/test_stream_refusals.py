@@ -62,7 +62,6 @@ async def test_what_is_known_before_the_upgrade_is_refused_as_http(
         reader, writer = await server.connect()  # a browser shows a page the answer to such a request alone
         writer.write(f"GET /stream?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert await response(reader) == (got, body)
-        writer.close()
 
 
 @pytest.mark.parametrize(
@@ -98,23 +97,19 @@ async def test_an_error_is_said_before_the_close(
         await server.until(lambda: server.open == 0)
 
 
-@pytest.mark.parametrize("rest", [LIVE, NOTHING], ids=["a request", "a frame"])
-async def test_bytes_behind_the_handshake_leave_it_http(models: Path, gate: Gate, rest: bytes) -> None:
+@pytest.mark.parametrize(
+    ("sending", "status"),
+    [(handshake(EVENTS) + LIVE, 426), (handshake(EVENTS) + NOTHING, 426), (LIVE + handshake(EVENTS), 200)],
+    ids=["a request behind it", "a frame behind it", "behind a request"],
+)
+async def test_a_handshake_that_does_not_come_alone_opens_no_stream(
+    models: Path, gate: Gate, sending: bytes, status: int
+) -> None:
     async with listening(models, gate) as server:
         reader, writer = await server.connect()
-        writer.write(handshake(EVENTS) + rest)
-        assert (await response(reader))[0] == 426
+        writer.write(sending)
+        assert (await response(reader))[0] == status
         assert await reader.read() == b""
-        writer.close()
-
-
-async def test_a_handshake_behind_a_request_that_is_not_answered_is_not_read(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        reader, writer = await server.connect()
-        writer.write(LIVE + handshake(EVENTS))
-        assert (await response(reader))[0] == 200
-        assert await reader.read() == b""
-        writer.close()
 
 
 async def test_a_connection_that_has_served_requests_can_become_a_stream(models: Path, gate: Gate) -> None:
@@ -127,7 +122,6 @@ async def test_a_connection_that_has_served_requests_can_become_a_stream(models:
         await asyncio.sleep(2 * LATER_S)  # no time-out of HTTP is left
         await socket.send(NOTHING)
         assert (await socket.frame())["seq"] == 0
-        writer.close()
 
 
 async def test_a_refused_handshake_is_answered_though_the_client_sends_on(models: Path, gate: Gate) -> None:
@@ -149,4 +143,3 @@ async def test_a_refused_handshake_is_answered_though_the_client_sends_on(models
         status, body = await response(reader)
         assert (status, json.loads(body)["type"]) == (404, "urn:hetsyn:problem:not-found")
         assert await reader.read() == b""
-        writer.close()
