@@ -10,14 +10,14 @@ import torch
 
 from export import export_network
 from export.parity import Streams, run_torch
-from hetsyn_model import DecisionSpec, Network, NetworkSpec
+from hetsyn_model import Network
 from hetsyn_model.state import FORMS, Form
 from service.engine.engine import Engine
 from service.engine.work import Work, initial_stream
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import spike_chunk
-from tests.support.networks.networks import KINDS, neuron_of, set_own
+from tests.support.networks.networks import KINDS, small_network
 
 STREAMS, STEPS, CHANNELS = 3, 40, 10
 Served = tuple[Network, Model, Form]
@@ -26,14 +26,9 @@ Served = tuple[Network, Model, Form]
 @pytest.fixture(scope="module", params=[(kind, form) for kind in KINDS for form in FORMS], ids=str)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Served:
     kind, form = request.param
-    spec = NetworkSpec(CHANNELS, (8, 6), 3, neuron=neuron_of(kind), decision=DecisionSpec("spike_count"))
-    network = Network(spec, seed=1).eval()
-    set_own(network, kind)
-    with torch.no_grad():
-        for layer in network.layers:
-            layer.get_parameter("w_in").mul_(2.0)
+    network = small_network(kind, "spike_count", channels=CHANNELS)
     folder: Path = tmp_path_factory.mktemp("models")
-    export_network(network, out=folder / "kind/1", labels=["a", "b", "c"], examples=spikes(), tail_steps=2, form=form)
+    export_network(network, out=folder / "kind/1", labels=list("abcde"), examples=spikes(), tail_steps=2, form=form)
     return network, ModelCatalog(folder).get(None, None), form
 
 
@@ -45,7 +40,6 @@ def spikes() -> torch.Tensor:
 def test_sessions_get_torchs_spike_counts(served: Served) -> None:
     network, model, form = served
     with_tail = torch.cat([spikes(), torch.zeros(STREAMS, 2, CHANNELS)], 1)
-    network.fit_banks()
     expected = run_torch(network.compile(form), Streams(with_tail, torch.full((STREAMS,), STEPS + 2)))
     with torch.no_grad():
         counts = network.rollout(with_tail, form).scores.numpy()

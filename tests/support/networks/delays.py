@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import torch
-
-from hetsyn_model import DecisionSpec, Network, NetworkSpec, PathSpec
+from hetsyn_model import Network, PathSpec
 from hetsyn_model.spec import InputKind, Rule
-from tests.support.networks.networks import neuron_of, set_own
+from tests.support.networks.networks import small_network
 
 NONE = PathSpec()
 PATHS: dict[str, tuple[PathSpec, PathSpec]] = {
@@ -28,42 +24,6 @@ def delayed_network(
     *,
     bias: bool = False,
     input_kind: InputKind = "spikes",
-    longest_everywhere: bool = False,
 ) -> Network:
-    """A network that fires, with its banks; the same at every call.
-
-    Args:
-        path: one of ``PATHS``.
-        bias: whether there is a constant drive.
-        input_kind: spikes or values.
-        longest_everywhere: whether every delay is the longest.
-    """
-    input_path, recurrent_path = PATHS[path]
-    spec = NetworkSpec(
-        channels=30,
-        hidden=(17, 9),
-        outputs=5,
-        bias=bias,
-        neuron=neuron_of(kind),
-        decision=DecisionSpec(rule, skip_steps=3),
-        input_kind=input_kind,
-        input_path=input_path,
-        recurrent_path=recurrent_path,
-    )
-    made = Network(spec, seed=3).eval()
-    set_own(made, kind)
-    with torch.no_grad():
-        for layer in made.layers:
-            layer.get_parameter("w_in").mul_(2.5)
-            if bias:
-                layer.get_parameter("b_in").normal_(0.0, 0.01)
-        for name, delay in made.delays().items():
-            if longest_everywhere:
-                delay.fill_(made.path_of(name).max_delay_steps)
-    made.fit_banks()
-    return made
-
-
-def without_delays(made: Network) -> NetworkSpec:
-    """The description of the same network of today."""
-    return replace(made.spec, input_path=NONE, recurrent_path=NONE)
+    """``small_network`` with one of ``PATHS``."""
+    return small_network(kind, rule, bias=bias, input_kind=input_kind, paths=PATHS[path])

@@ -6,10 +6,11 @@ from typing import get_args
 
 import torch
 
-from hetsyn_model import Network, NetworkSpec, NeuronSpec, variant
+from hetsyn_model import Network, NetworkSpec, NeuronSpec, PathSpec, SurrogateSpec, variant
 from hetsyn_model.spec import DecisionSpec, InputKind, ResonanceSpec, Rule, Variant, se_adlif
 
 UNFILTERED = (0.0, 0.0)
+NO_DELAYS = (PathSpec(), PathSpec())
 NEURONS: dict[str, NeuronSpec] = {
     "hetsyn": variant("hetsyn"),
     "hetneu": variant("hetneu"),
@@ -63,8 +64,15 @@ def small_network(
     recurrent: bool = True,
     bias: bool = False,
     input_kind: InputKind = "spikes",
+    paths: tuple[PathSpec, PathSpec] = NO_DELAYS,
+    surrogate: SurrogateSpec | None = None,
 ) -> Network:
-    """A network of a kind that fires, with its banks; the same at every call."""
+    """A network of a kind that fires, with its banks; the same at every call.
+
+    Args:
+        bias: whether there is a constant drive.
+        paths: into each layer, and from a layer back to it.
+    """
     spec = NetworkSpec(
         channels=channels,
         hidden=(17, 9),
@@ -72,8 +80,11 @@ def small_network(
         recurrent=recurrent,
         bias=bias,
         neuron=neuron_of(kind),
+        surrogate=surrogate or SurrogateSpec(),
         decision=DecisionSpec(rule, skip_steps=3),
         input_kind=input_kind,
+        input_path=paths[0],
+        recurrent_path=paths[1],
     )
     made = Network(spec, seed=3).eval()
     set_own(made, kind)

@@ -12,19 +12,13 @@ from benchmarks.servers.models import BankModel, Chunk, ExactModel, State, unpac
 from benchmarks.steps.step_graph import step_graph
 from export.graphs.network_graph import network_graph
 from hetsyn_client.events import pack_events
-from hetsyn_model import DecisionSpec, Network, NetworkSpec
-
-SPEC = NetworkSpec(channels=20, hidden=(8, 6), outputs=4, decision=DecisionSpec("sum_softmax", skip_steps=3))
+from hetsyn_model import Network
+from tests.support.networks.networks import small_network
 
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    network = Network(SPEC, seed=3)
-    with torch.no_grad():
-        for layer in network.layers:
-            layer.get_parameter("w_in").mul_(3.0)  # so that every layer fires
-    network.fit_banks(error_bound=1e-4)
-    return network
+    return small_network("hetsyn", "sum_softmax", channels=20)
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, SurrogateSpec, initial_state, native
+from hetsyn_model import Events, Network, NetworkSpec, SurrogateSpec, initial_state, native
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NeuronSpec, Rule
 from hetsyn_model.state import FORMS, Form
 from hetsyn_model.step import step
-from tests.support.networks.networks import CASES, KINDS, neuron_of, set_own
+from tests.support.networks.networks import CASES, KINDS, small_network
 from tests.support.pairs import in_pairs
 from tests.support.tools import NO_ROLLOUT
 
@@ -30,31 +30,9 @@ def plain_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     native.library.cache_clear()
 
 
-def network(
-    name: str = "hetsyn",
-    rule: Rule = "sum_softmax",
-    *,
-    recurrent: bool = True,
-    bias: bool = False,
-    surrogate: SurrogateSpec | None = None,
-) -> Network:
-    spec = NetworkSpec(
-        channels=20,
-        hidden=(13, 9),
-        outputs=4,
-        recurrent=recurrent,
-        bias=bias,
-        neuron=neuron_of(name),
-        decision=DecisionSpec(rule, skip_steps=3),
-        surrogate=surrogate or SurrogateSpec(),
-    )
-    made = Network(spec, seed=5).double()
-    set_own(made, name)
-    with torch.no_grad():
-        for layer in made.layers:
-            layer.get_parameter("w_in").mul_(3.0)
-            if bias:
-                layer.get_parameter("b_in").normal_(0.0, 0.01)
+def network(name: str = "hetsyn", rule: Rule = "sum_softmax", **more: Any) -> Network:
+    """``small_network`` with kernels of its banks that are exact."""
+    made = small_network(name, rule, channels=20, **more).double()
     made.fit_banks(error_bound=1e-8)
     return made
 
@@ -66,7 +44,7 @@ def spikes(batch: int = 5, steps: int = 40) -> Tensor:
 def gradients(made: Network, rolled: Rollout) -> dict[str, Tensor]:
     made.zero_grad()
     loss = (
-        (rolled.scores * torch.arange(4)).sum() + rolled.readout.square().mean() + 0.3 * rolled.hidden_spikes[0].sum()
+        (rolled.scores * torch.arange(5)).sum() + rolled.readout.square().mean() + 0.3 * rolled.hidden_spikes[0].sum()
     )
     loss.backward()
     return {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
@@ -146,7 +124,7 @@ def test_what_follows_a_streams_end_does_not_count(rule: Rule) -> None:
 
 def test_no_steps_are_no_evidence() -> None:
     rolled = network().rollout(torch.zeros(2, 0, 20), "bank")
-    assert rolled.probabilities.tolist() == [[0.25] * 4] * 2
+    assert rolled.probabilities.tolist() == [[0.2] * 5] * 2
 
 
 def test_self_recurrence_can_be_switched_off() -> None:

@@ -11,35 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, native
+from hetsyn_model import Events, Network, native
 from hetsyn_model.rollout import rollout
-from hetsyn_model.spec import NeuronSpec, Rule
+from hetsyn_model.spec import Rule
 from hetsyn_model.state import FORMS, Form, initial_state
 from hetsyn_model.step import step
 from hetsyn_model.synapses.exact_products import aligned, values_product
-from tests.support.networks.networks import neuron_of
+from tests.support.networks.networks import small_network
 from tests.support.tools import NO_ROLLOUT
 
 
-def network(
-    channels: int = 3, rule: Rule = "spike_count", *, bias: bool = False, neuron: NeuronSpec | None = None
-) -> Network:
-    spec = NetworkSpec(
-        channels=channels,
-        hidden=(11, 7),
-        outputs=4,
-        bias=bias,
-        neuron=neuron or NeuronSpec(),
-        decision=DecisionSpec(rule, skip_steps=2),
-        input_kind="values",
-    )
-    made = Network(spec, seed=1)
-    with torch.no_grad():
-        for layer in made.layers:
-            layer.get_parameter("w_in").mul_(2.0)
-            if bias:
-                layer.get_parameter("b_in").normal_(0.0, 0.01)
-    return made
+def network(kind: str = "hetsyn", rule: Rule = "spike_count", *, bias: bool = False) -> Network:
+    return small_network(kind, rule, channels=3, bias=bias, input_kind="values")
 
 
 def values(batch: int = 3, steps: int = 40, channels: int = 3) -> Tensor:
@@ -90,7 +73,7 @@ def test_a_network_of_values_follows_the_equations(form: Form) -> None:
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.skipif(native.library() is None, reason=NO_ROLLOUT)
 def test_the_compiled_rollout_gives_the_bits_of_single_steps(kind: str, bias: bool) -> None:
-    made = network(bias=bias, neuron=neuron_of(kind))
+    made = network(kind, bias=bias)
     made.fit_banks(size=6)
     compiled = made.compile("bank").detach()
     x = values() * torch.exp(3 * values(channels=1))
@@ -116,7 +99,7 @@ def test_gradients_are_those_of_autograd(rule: Rule, monkeypatch: pytest.MonkeyP
     def gradients(of: Tensor) -> dict[str, Tensor]:
         made.zero_grad()
         rolled = made.rollout(of, "bank")
-        (rolled.scores * torch.arange(4) + rolled.readout.square().mean(1)).sum().backward()
+        (rolled.scores * torch.arange(5) + rolled.readout.square().mean(1)).sum().backward()
         return {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
 
     compiled = gradients(x)
@@ -200,10 +183,7 @@ def test_events_carry_values_too() -> None:
 
 def test_spikes_are_values_of_one() -> None:
     spikes = (values() > 1).float()
-    of_values, of_spikes = network(), Network(NetworkSpec(3, (11, 7), 4, decision=DecisionSpec("spike_count", 2)))
-    of_spikes.load_state_dict(of_values.state_dict())
-    for made in (of_values, of_spikes):
-        made.fit_banks(size=6)
+    of_values, of_spikes = network(), small_network("hetsyn", "spike_count", channels=3)
     for form in FORMS:
         assert torch.equal(of_values.rollout(spikes, form).readout, of_spikes.rollout(spikes, form).readout)
 
