@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +11,14 @@ import typer
 from rich.markup import escape
 
 from export.commands import console, print_report, progress
-from export.folder import ExportError, artifact_path
+from export.folder import ExportError, artifact_path, check_absent, check_name
 from service.contract.artifact import Artifact
-from service.contract.folder import MODELS, find_versions, named_artifact, usual_folder
+from service.contract.folder import MODELS, SHIPPED, find_versions, named_artifact
 from service.errors import HetsynError
 
 if TYPE_CHECKING:
     from hetsyn_model.network import Network
-    from hetsyn_model.training.checkpoint import Checkpoint
+    from hetsyn_model.spec import NetworkSpec
     from hetsyn_model.training.encoding.front import Front
     from hetsyn_model.training.readout_tuning import ReadoutTuning
 
@@ -96,41 +96,53 @@ def adapt_model(
     The weights of the labels that the model names change; all layers before the readout stay as they are.
     """
     from export.evaluation import Evaluation
-    from export.own_network import CHECKPOINT, write_artifact
+    from export.own_network import CHECKPOINT, Source, write_artifact
     from export.parity import ParityError, Streams
-    from export.sources import from_checkpoint, front_and_items
+    from export.sources import front_and_items
     from hetsyn_model.synapses.bank import BankError
     from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
     from hetsyn_model.training.config import Config, ConfigError, config_of_checkpoint
     from hetsyn_model.training.datasets.data import DataError
 
     try:
-        artifact = named_artifact(model, usual_folder())
+        artifact = named_artifact(model, MODELS, SHIPPED)
         manifest, path = artifact.manifest, artifact.folder / CHECKPOINT
         out = _next_version(artifact) if out is None else artifact_path(out)
+        check_name(out.parent.name, out.name)
+        check_absent(out)
+        if CHECKPOINT not in manifest.files:
+            raise ExportError(f"{artifact.folder}: has no {CHECKPOINT}: adapt a model that hetsyn export has written")
         saved = Checkpoint.load(path)
-        named = _named(artifact, saved)
+        named = _named(artifact, saved.network.spec)
         config = Config() if saved.config is None else config_of_checkpoint(saved.config, str(path))
         front, items = front_and_items(saved, config, data)
         _check_labels(artifact, data, named, items)
-        network = saved.network
-        network.fit_banks(size=list(manifest.network.bank_sizes.values()) or None)
-        adapted = tuned(network, front, items, saved.tail_steps, named)
-        batch = front.encode(items, saved.tail_steps)
-        source = replace(
-            from_checkpoint(path, out, None).source,
-            network=adapted.network,
-            endpointing=manifest.endpointing,
-            rejected_labels=manifest.rejected_labels,
-            acceptance_threshold=manifest.acceptance_threshold,
-            provenance={**manifest.provenance, "adapted_from": f"{manifest.name} {manifest.version}"},
-        )
+        sizes = list(manifest.network.bank_sizes.values()) or None
         with progress() as on_progress:
+            on_progress("learn the takes", "")
+            saved.network.fit_banks(size=sizes)
+            adapted = tuned(saved.network, front, items, saved.tail_steps, named)
+            batch = front.encode(items, saved.tail_steps)
             report = write_artifact(
-                source,
+                Source(
+                    adapted.network,
+                    out.parent.name,
+                    out.name,
+                    manifest.description,
+                    manifest.labels,
+                    manifest.input.description,
+                    saved.encoder,
+                    saved.tail_steps,
+                    {**manifest.provenance, "adapted_from": f"{manifest.name} {manifest.version}"},
+                    saved.experiment,
+                    saved.config,
+                    manifest.endpointing,
+                    manifest.rejected_labels,
+                    manifest.acceptance_threshold,
+                ),
                 Evaluation(Streams(batch.events.dense(), batch.steps)),  # an accuracy on what it learned says nothing
                 out,
-                bank_size=list(manifest.network.bank_sizes.values()) or None,
+                bank_size=sizes,
                 form=manifest.network.form,
                 with_torchscript=False,
                 on_progress=on_progress,
@@ -159,17 +171,17 @@ def _next_version(artifact: Artifact) -> Path:
     return artifact_path(MODELS / name / str(highest + 1))
 
 
-def _named(artifact: Artifact, saved: Checkpoint) -> list[int]:
+def _named(artifact: Artifact, spec: NetworkSpec) -> list[int]:
     """List the outputs of the labels that a server names.
 
     Raises:
-        ExportError: the model decides in another way, or has no layer before its readout.
+        ExportError: the model decides in another way, or takes values without an encoder.
     """
-    manifest, spec = artifact.manifest, saved.network.spec
-    if not spec.decision.averages_softmax or not spec.hidden:
+    manifest, rule = artifact.manifest, spec.decision.rule
+    if not spec.decision.averages_softmax or spec.takes_values:
         raise ExportError(
-            f"{artifact.folder}: a model of rule {spec.decision.rule} with {len(spec.hidden)} hidden layers cannot be "
-            "adapted: take one of rule sum_softmax or late_softmax with a hidden layer"
+            f"{artifact.folder}: a network of {spec.input_kind} with rule {rule} cannot be adapted: take one "
+            "of spikes, or with an encoder, and of rule sum_softmax or late_softmax"
         )
     return [output for output, label in enumerate(manifest.labels) if label not in manifest.rejected_labels]
 

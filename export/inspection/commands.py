@@ -32,9 +32,9 @@ def inspect_model(
     from export.inspection.confusion import confusion_table, read_confusion
     from export.inspection.energy import energy_of, energy_table
     from service.contract.describe import summary
-    from service.contract.folder import named_artifact, usual_folder
+    from service.contract.folder import MODELS, SHIPPED, named_artifact
 
-    artifact = named_artifact(model, usual_folder())
+    artifact = named_artifact(model, MODELS, SHIPPED)
     description = summary(artifact.manifest)
     energy, confusion = energy_of(artifact), read_confusion(artifact)
     if as_json:

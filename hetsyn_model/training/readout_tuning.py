@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from hetsyn_model.compiled import Compiled
 from hetsyn_model.network import Network
+from hetsyn_model.rollout import rollout
+from hetsyn_model.synapses.bank import compile_bank
+from hetsyn_model.tensors import detached
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.loss import late_loss
 
@@ -44,13 +48,12 @@ class Arrived:
     """What reaches the readout from a batch of streams.
 
     Attributes:
-        currents: of a synapse of weight 1 from each neuron, through each decay of the bank,
-            [streams, steps, decays * neurons].
+        spikes: of the last hidden layer, [streams, steps, neurons].
         steps: int64 [streams], length of each.
         target: int64 [streams], output of each.
     """
 
-    currents: Tensor
+    spikes: Tensor
     steps: Tensor
     target: Tensor
 
@@ -65,28 +68,25 @@ class ReadoutTuning:
 
     def __init__(self, network: Network, named: Sequence[int]) -> None:
         self._network, self._named = network.eval(), list(named)
-        layer, bank = network.named_layers()[READOUT], network.banks[READOUT]
-        self._start = layer.get_parameter("w_in").detach().clone()
+        layer = network.layer(READOUT)
+        self._start = layer.w_in.detach().clone()
         self._weight = self._start.clone().requires_grad_()
-        self._decays = torch.tensor(bank.decays, dtype=self._start.dtype)
-        self._coefficients = bank.coefficients(layer.get_parameter("r_in").detach()).to(self._start.dtype)
+        self._exact, self._bank = detached(layer.exact()), network.banks[READOUT]
+        self._compiled = network.compile("bank").detach()
+        self._spec = replace(network.spec, channels=network.spec.hidden[-1], input_kind="spikes")
         self._place = torch.tensor([self._named.index(o) if o in self._named else -1 for o in range(len(self._start))])
 
     @torch.no_grad()
     def hear(self, batch: Batch) -> Arrived:
         """Run the layers before the readout."""
-        spikes = self._network.rollout(batch.events, "bank", batch.steps).hidden_spikes[-1]
-        currents = torch.empty(*spikes.shape[:2], len(self._decays), spikes.shape[2])
-        now = torch.zeros(currents.shape[0], *currents.shape[2:])
-        for step in range(spikes.shape[1]):
-            now = self._decays.unsqueeze(-1) * now + spikes[:, step].unsqueeze(1)
-            currents[:, step] = now
-        return Arrived(currents.flatten(2), batch.steps, batch.target)
+        rolled = rollout(self._compiled, batch.events, batch.steps)
+        return Arrived(rolled.hidden_spikes[-1], batch.steps, batch.target)
 
     def potential(self, arrived: Arrived) -> Tensor:
         """Compute the readout's potential, [streams, steps, outputs]."""
-        weights = (self._weight.unsqueeze(-1) * self._coefficients).transpose(1, 2).flatten(1)
-        return arrived.currents @ weights.T
+        exact = replace(self._exact, input=replace(self._exact.input, weight=self._weight))
+        readout = replace(self._compiled.layers[-1], synapses=compile_bank(self._bank, exact))
+        return rollout(Compiled(self._spec, "bank", (readout,)), arrived.spikes, arrived.steps).readout
 
     def learn(self, examples: Sequence[Arrived], how: Tuning) -> None:
         """Fine-tune the weights, beginning with the network's own."""
@@ -106,5 +106,5 @@ class ReadoutTuning:
         """Return a copy of the network with the weights as they are now."""
         tuned = copy.deepcopy(self._network)
         with torch.no_grad():
-            tuned.named_layers()[READOUT].get_parameter("w_in").copy_(self._weight)
+            tuned.layer(READOUT).w_in.copy_(self._weight)
         return tuned

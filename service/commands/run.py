@@ -23,7 +23,7 @@ def run_model(
     ],
     models: Annotated[
         Path | None,
-        typer.Option(help="Folder of models, NAME/VERSION/. Default: models if it has any, else the installed one."),
+        typer.Option(help="Folder of models, NAME/VERSION/. Default: models, then the installed one."),
     ] = None,
 ) -> None:
     """Run a model on recordings, spikes, values or standard input, without a server.
@@ -32,7 +32,7 @@ def run_model(
     """
     from hetsyn_client.terminal.streaming import stream_all
     from service.commands.in_process import InProcess
-    from service.contract.folder import named_artifact, usual_folder
+    from service.contract.folder import MODELS, SHIPPED, named_artifact
 
-    artifact = partial(named_artifact, model, models or usual_folder())
+    artifact = partial(named_artifact, model, *((MODELS, SHIPPED) if models is None else (models,)))
     stream_all(lambda: InProcess(artifact()), choices)

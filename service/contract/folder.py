@@ -92,7 +92,7 @@ def newest_artifact(path: Path) -> Artifact:
     return Artifact.open(versions[-1])
 
 
-def named_artifact(model: Path, models: Path) -> Artifact:
+def named_artifact(model: Path, *models: Path) -> Artifact:
     """Open an artifact by its folder, by the folder of its model's versions (the newest), or by a name in ``models``.
 
     A folder of that name without a model, as the one with its recordings, is ignored.
@@ -100,11 +100,11 @@ def named_artifact(model: Path, models: Path) -> Artifact:
     Raises:
         ArtifactError: there is none, or it is damaged.
     """
-    for folder in (model, models / model):
+    for folder in (model, *(each / model for each in models)):
         if (folder / MANIFEST).is_file() or find_versions(folder):
             return newest_artifact(folder)
     if model.exists():
         return newest_artifact(model)  # says what is missing in it
-    names = sorted(path.name for path in models.glob("*/") if find_versions(path)) if models.is_dir() else []
-    there = f"{models} has {', '.join(names)}" if names else f"{models} has no models"
+    names = sorted({path.name for each in models for path in each.glob("*/") if find_versions(path)})
+    there = f"{' and '.join(map(str, models))}: {', '.join(names) or 'no models'}"
     raise ArtifactError(f"{model}: there is no such model: name the folder of an artifact, or a model ({there})")

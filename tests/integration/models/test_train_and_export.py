@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ import torch
 from typer.testing import CliRunner
 
 import hetsyn as hetsyn_command
+from export.own_network import export_network
+from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from service.contract.artifact import Artifact
 from tests.support.data.data import CLASSES, QUICK, spike_arrays, tone_folder, write_series_csv, write_shd_form
 from tests.support.data.words import write_words
@@ -159,9 +162,39 @@ def test_an_adaptation_needs_all_labels_that_the_model_names_and_no_other(
     shutil.rmtree(own / "unknown")
     shutil.rmtree(own / "low")
     assert "has no examples of low: give some of each label" in hetsyn(*arguments, code=2)
-    assert "cannot be read" in hetsyn("adapt", str(_without_network(model, tmp_path)), str(own), code=2)
+    assert "has no network.pt" in hetsyn("adapt", str(_without_network(model, tmp_path)), str(own), code=2)
+    assert "exists: artifacts are never" in hetsyn("adapt", str(model), "nowhere", "--out", str(model), code=2)
     assert "there is no such model" in hetsyn("adapt", "nowhere", str(own), code=2)
     assert not (tmp_path / "mine/2").exists()
+
+
+def test_an_adaptation_keeps_what_export_was_told_and_is_refused_without_an_average_of_spikes(tmp_path: Path) -> None:
+    spikes, labels = spike_arrays(6)
+    np.savez(tmp_path / "own.npz", spikes=spikes, labels=labels, label_names=list(CLASSES))
+    spec = NetworkSpec(channels=12, hidden=(4,), outputs=3)
+    for name, changed in {
+        "own": spec,
+        "last": replace(spec, decision=DecisionSpec("last")),
+        "values": replace(spec, input_kind="values"),
+    }.items():
+        out = tmp_path / name / "1"
+        export_network(
+            Network(changed),
+            out=out,
+            labels=CLASSES,
+            description="mine",
+            input_description="cells",
+            bank_size=2,
+            torchscript=False,
+            provenance={"torch": "1"},
+        )
+        arguments = ("adapt", str(out), str(tmp_path / "own.npz"), "--out", str(tmp_path / name / "2"))
+        if name != "own":
+            assert "cannot be adapted" in hetsyn(*arguments, code=2)
+    hetsyn("adapt", str(tmp_path / "own"), str(tmp_path / "own.npz"), "--out", str(tmp_path / "own/2"))
+    manifest = Artifact.open(tmp_path / "own/2").manifest
+    assert (manifest.description, manifest.input.description) == ("mine", "cells")
+    assert manifest.provenance["torch"] == torch.__version__  # of who wrote it
 
 
 def _without_network(model: Path, folder: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.contract.artifact import Artifact
-from service.contract.folder import named_artifact, newest_artifact, read_default, usual_folder
+from service.contract.folder import MODELS, SHIPPED, named_artifact, newest_artifact, read_default, usual_folder
 from service.errors import ArtifactError, NotFound
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Graph
@@ -94,9 +94,9 @@ def test_a_model_is_found_by_its_name_beside_a_folder_of_recordings(
     Path("other").mkdir()
     with pytest.raises(ArtifactError, match="other is neither an artifact"):
         named_artifact(Path("other"), models)
-    with pytest.raises(ArtifactError, match=rf"nowhere: there is no such model: .* \(.*models has {name}\)"):
+    with pytest.raises(ArtifactError, match=rf"nowhere: there is no such model: .* \(.*models: {name}\)"):
         named_artifact(Path("nowhere"), models)
-    with pytest.raises(ArtifactError, match="other has no models"):
+    with pytest.raises(ArtifactError, match="other: no models"):
         named_artifact(Path("nowhere"), Path("other"))
 
 
@@ -112,6 +112,7 @@ def test_where_there_are_no_models_those_of_the_installation_are_taken(
     assert read_default(usual_folder()) == default
     write_artifact(Path("models"))
     assert usual_folder() == Path("models")
+    assert named_artifact(Path(default), MODELS, SHIPPED).manifest.name == default
     shutil.move("models/digits/1/manifest.json", folder)  # without a version: the error says so
     assert usual_folder() == Path("models")
 
