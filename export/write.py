@@ -324,7 +324,7 @@ def _manifest(
                 file: contract.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
                 for file, content in files.items()
             },
-            provenance=dict(provenance) | made_with,
+            provenance=made_with | dict(provenance) | made_with,  # in this order, with this writer's own
         )
     except ValidationError as error:
         first = error.errors()[0]
