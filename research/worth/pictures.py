@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
+from research.catalog.paper_tasks import EVERY_TAU_MS
 from research.runs.names import NAMES
 from research.worth.judge import SUCCESS, Groups, interval
 from research.worth.measures import MEANS, TAU_EDGES_STEPS, Run, tau_change
@@ -82,6 +83,33 @@ def cue_success(groups: Groups, path: Path) -> None:
                 panel.errorbar([x], [rate], ends, color="black", capsize=2, linewidth=1)
         panel.set(title="recurrent" if recurrent else "feedforward", xlabel="hidden neurons", ylim=(0, 105))
         panel.set_xticks(range(4), ["5", "20", "50", "100"])
+    panels[0].set_ylabel("successful runs, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    save(figure, panels, path)
+
+
+def cue_time_constants(groups: Groups, path: Path) -> None:
+    """Draw how often five neurons solve delayed match, by time constant, with Wilson's intervals."""
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
+    conditions = {40: f"{PAPER}-hidden-5"} | {ms: f"tau-{ms}-hidden-5" for ms in EVERY_TAU_MS}
+    for panel, recurrent in zip(panels, (True, False), strict=True):
+        for index, model in enumerate(MODELS):
+            rates = []
+            for ms in sorted(conditions):
+                runs = groups[(DM, conditions[ms], model, recurrent)].values()
+                won = sum(run["figure"] >= SUCCESS for run in runs)
+                low, high = proportion_confint(won, len(runs), method="wilson")
+                rates.append((ms * 1.03 ** (index - 1.5), won / len(runs), low, high))  # side by side
+            x, rate, low, high = 100 * np.array(rates).T
+            ends = [np.maximum(0.0, rate - low), np.maximum(0.0, high - rate)]
+            panel.errorbar(
+                x / 100, rate, ends, color=COLOURS[model], marker="o", markersize=4, capsize=2, label=NAMES[model]
+            )
+        panel.set(
+            title="recurrent" if recurrent else "feedforward", xlabel="time constant, ms", xscale="log", ylim=(-3, 103)
+        )
+        panel.set_xticks([], minor=True)
+        panel.set_xticks((20, 50, 100, 200, 400, 800), ["20", "50", "100", "200", "400", "800"])
     panels[0].set_ylabel("successful runs, %")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     save(figure, panels, path)
@@ -189,6 +217,7 @@ PICTURES: dict[str, Callable[[Groups, Path], None]] = {
     "trace-errors.png": trace_errors,
     "traces.png": traces,
     "cue-success.png": cue_success,
+    "cue-time-constants.png": cue_time_constants,
     "trained-values.png": trained_values,
     "time-constants.png": time_constants,
     "cost.png": cost,
