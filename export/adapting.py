@@ -34,25 +34,24 @@ class Adapted:
     """A network that has learned examples.
 
     Attributes:
-        examples: number of them.
-        held_back: an example of each label, that of the most, which the next two figures are of; none if a label has
-            only one.
-        before, after: how many of those the network, and one that learned the other examples, named right.
+        held_back: number of examples that were held back, one of each label; 0 if a label has only one.
+        before: how many of them the network named right as it was.
+        after: how many of them a network named right that learned the other examples.
     """
 
     network: Network
-    examples: int
     held_back: int = 0
     before: int = 0
     after: int = 0
 
 
 def tuned(network: Network, front: Front[Any], items: Sequence[Any], tail_steps: int, named: Sequence[int]) -> Adapted:
-    """Fine-tune the readout of a network, of which the labels ``named`` have examples.
+    """Fine-tune the readout of a network.
 
     Args:
         network: has fitted banks; it is not changed.
-        items: their labels are outputs of the network.
+        items: examples; their labels are outputs of the network.
+        named: outputs of the labels that a server names. Each has an example.
     """
     import numpy as np
 
@@ -74,10 +73,10 @@ def tuned(network: Network, front: Front[Any], items: Sequence[Any], tail_steps:
     rest = [item for index, item in enumerate(items) if last[item.label] != index]
     network_of_all = learned(items).network()
     if {item.label for item in rest} != set(last):
-        return Adapted(network_of_all, len(items))
+        return Adapted(network_of_all)
     judged = [items[index] for index in last.values()]
     after = right(learned(rest).network(), judged)
-    return Adapted(network_of_all, len(items), len(judged), right(network, judged), after)
+    return Adapted(network_of_all, len(judged), right(network, judged), after)
 
 
 @adapt.command("adapt")

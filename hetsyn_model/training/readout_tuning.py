@@ -1,8 +1,8 @@
 """Fine-tunes the readout of a trained network on a few examples of the one who will use it.
 
 The layers before the readout stay as they are, so what they send is computed once. The labels that a server names learn
-against one another alone: the outputs that refuse, such as other words, have no examples here. Against them, too, every
-other word became one of the examples' (``recipes/speech/README.md``).
+against one another alone, because the outputs that refuse, such as other words, have no examples here. When the labels
+learned against those outputs as well, the model named nearly every other word (``recipes/speech/README.md``).
 """
 
 from __future__ import annotations
