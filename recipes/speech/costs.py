@@ -16,9 +16,11 @@ from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.state import StateTensor, decision_layout, state_bytes
 from hetsyn_model.training.tied_layer import level_changes
-from recipes.speech.networks import SPIKING, Model, make, spec_of
+from recipes.speech.networks import BRANCHES, FILTERS, LIKE_HETSYN, SPIKING, Model, make, spec_of
 from recipes.speech.pool import Clip
 from recipes.speech.training import SERVED_TAIL_STEPS, Front, Recipe, encoder_spec, variation
+from research.tasks.free_bank import FreeBank
+from research.tasks.neurons import trained_values as of_branches
 from service.contract.manifest import TensorDescription
 
 CLIP_STEPS: Final = 100  # that a network keeps which hears a clip whole
@@ -26,19 +28,22 @@ BATCH: Final = 128
 
 
 def trained_values(recipe: Recipe) -> int:
-    """Count the trained values of a run's network without auxiliary outputs; a band's tied synapses count once."""
+    """Count the trained values of a run's network without auxiliary outputs; what is tied counts once."""
     own = replace(recipe, words=0.0)
-    return sum(value.numel() for value in make(own.shape, encoder_spec(), own.outputs, 0).parameters())
+    network = make(own.shape, encoder_spec(), own.outputs, 0)
+    if isinstance(network, Network) and own.shape.kind == "dh-snn":
+        return of_branches(network.spec, "dh-snn", BRANCHES)
+    return sum(value.numel() for value in network.parameters())
 
 
 def cost(model: Model, recipe: Recipe, clips: Sequence[Clip]) -> dict[str, float]:
     """Count what a run's network costs, with the spikes that recordings cause.
 
-    State and operations are those of a step as it is served: the bank form of HetSyn, one current a neuron and path of
-    the other spiking networks, with the encoder's spikes as input. The encoder itself is not counted.
+    State and operations are those of a step as it is served: the bank form of HetSyn and what is like it, one current a
+    neuron and path of the other spiking networks, with the encoder's spikes as input. The encoder is not counted.
     """
     encoder, outputs = encoder_spec(), len(recipe.labels)
-    if isinstance(model, Network) and recipe.shape.kind in SPIKING:
+    if isinstance(model, Network | FreeBank) and recipe.shape.kind in SPIKING:
         state, work = _of_spikes(recipe, encoder, outputs)
         activity = _activity(model, encoder, clips)
     else:
@@ -55,13 +60,14 @@ def cost(model: Model, recipe: Recipe, clips: Sequence[Clip]) -> dict[str, float
 def _of_spikes(recipe: Recipe, encoder: EncoderSpec, outputs: int) -> tuple[int, Work]:
     spec = spec_of(recipe.shape, encoder, outputs)
     network, form = Network(spec), "exact"
-    if recipe.shape.kind == "hetsyn":
-        network.fit_banks(size=recipe.served_banks)
+    banks = [FILTERS] * len(recipe.served_banks) if recipe.shape.kind == "free-bank" else recipe.served_banks
+    if recipe.shape.kind in LIKE_HETSYN:
+        network.fit_banks(size=banks)
         form = "bank"
     layout = network.compile("bank" if form == "bank" else "exact").layout
     sizes = dict(zip(spec.layer_names, (*spec.hidden, outputs), strict=True))
     # of each unit into a layer: a weight a neuron, or one a neuron and decay of the bank
-    decays = recipe.served_banks if form == "bank" else [1] * len(sizes)
+    decays = banks if form == "bank" else [1] * len(sizes)
     fans = {name: neurons * size for (name, neurons), size in zip(sizes.items(), decays, strict=True)}
     tensors, units = {}, spec.channels
     for name, neurons in sizes.items():
@@ -99,7 +105,7 @@ def _of_values(recipe: Recipe, encoder: EncoderSpec, outputs: int) -> tuple[int,
 
 
 @torch.no_grad()
-def _activity(model: Network, encoder: EncoderSpec, clips: Sequence[Clip]) -> Mapping[str, Any]:
+def _activity(model: Network | FreeBank, encoder: EncoderSpec, clips: Sequence[Clip]) -> Mapping[str, Any]:
     """Measure the share of steps in which a unit spikes, a mean over the units of each layer."""
     front = Front(encoder, variation(old=False))
     spikes: dict[str, float] = dict.fromkeys(("input", *model.spec.layer_names[:-1]), 0.0)

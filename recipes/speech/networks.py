@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
@@ -17,6 +18,8 @@ from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, SurrogateSp
 from hetsyn_model.synapses.bank import BankWeights, sum_bank
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.tied_layer import tied_network
+from research.tasks.dendrites import tie_branches
+from research.tasks.free_bank import FreeBank, spread_bank
 
 RATE: Final = 0.05  # what a neuron of the network with tanh gives at most: a spike in twenty steps
 
@@ -117,7 +120,8 @@ class Shape:
     """What network, and how large.
 
     Attributes:
-        kind: ``hetsyn``, ``hetneu``, ``alif``, ``lif``, ``tanh``, ``gru`` or ``cnn``.
+        kind: ``hetsyn``, ``hetneu``, ``alif``, ``lif``, ``dh-snn`` (``BRANCHES`` a neuron), ``free-bank`` (``FILTERS``
+            decays a layer, and weights a synapse), ``tanh``, ``gru`` or ``cnn``.
         hidden: neurons of the two layers of a recurrent network.
         dropout: of a spiking network.
     """
@@ -127,7 +131,10 @@ class Shape:
     dropout: float = 0.2
 
 
-SPIKING: Final = ("hetsyn", "hetneu", "alif", "lif")
+LIKE_HETSYN: Final = ("hetsyn", "dh-snn", "free-bank", "tanh")
+SPIKING: Final = ("hetsyn", "hetneu", "alif", "lif", "dh-snn", "free-bank")
+BRANCHES, FILTERS = 4, 2
+MIDDLE_TAU_STEPS: Final = math.sqrt(2.0 * 30.0)  # the free bank's decays span the time constants that others begin with
 
 
 def neuron_of(kind: str) -> NeuronSpec:
@@ -139,7 +146,7 @@ def neuron_of(kind: str) -> NeuronSpec:
         "alif": {"decays": "shared", "adaptation_strength": 0.1, "adaptation_tau_steps": 100.0},
         "lif": {"decays": "shared"},
     }
-    return NeuronSpec(**(common | own["hetsyn" if kind == "tanh" else kind]))
+    return NeuronSpec(**(common | own["hetsyn" if kind in LIKE_HETSYN else kind]))
 
 
 def spec_of(shape: Shape, encoder: EncoderSpec, outputs: int) -> NetworkSpec:
@@ -158,7 +165,7 @@ def spec_of(shape: Shape, encoder: EncoderSpec, outputs: int) -> NetworkSpec:
     )
 
 
-Model = Network | Plain
+Model = Network | FreeBank | Plain
 
 
 def make(shape: Shape, encoder: EncoderSpec, outputs: int, seed: int) -> Model:
@@ -169,6 +176,10 @@ def make(shape: Shape, encoder: EncoderSpec, outputs: int, seed: int) -> Model:
     if shape.kind == "cnn":
         return Convolutional(encoder.bands, outputs, shape.hidden)
     network = tied_network(spec_of(shape, encoder, outputs), encoder, seed)
+    if shape.kind == "dh-snn":
+        tie_branches(network, BRANCHES, seed)
+    if shape.kind == "free-bank":
+        return FreeBank(network, spread_bank(MIDDLE_TAU_STEPS, FILTERS))
     if shape.kind != "tanh":
         return network
     other = Tanh(network.spec, seed=seed)
@@ -180,7 +191,7 @@ def readout(model: Model, batch: Batch) -> Tensor:
     """Run a model on the level changes of a batch: potentials or logits [b, longest, outputs]."""
     if isinstance(model, Tanh):
         return model.readout(batch)
-    if isinstance(model, Network):
+    if isinstance(model, Network | FreeBank):
         return model.rollout(batch.events, "bank", batch.steps).readout
     return cast(Tensor, model(batch))
 

@@ -23,12 +23,14 @@ ALL_WORDS: Final = Draws(
 )  # fmt: skip
 DIGITS: Final = Recipe(draws=ALL_WORDS, epochs=16, words=0.3)
 COMMAND_DRAWS: Final = replace(ALL_WORDS, digit=90, command=375)
-# of equal numbers of trained values: a decay a synapse doubles them
+# of equal numbers of trained values, to half a percent: a decay a synapse doubles them, and so does a second weight
 COMMANDS: Final = {
     "hetsyn": (128, 64),
     "hetneu": (184, 92),
     "alif": (184, 92),
     "lif": (184, 92),
+    "dh-snn": (184, 92),
+    "free-bank": (128, 64),
     "gru": (100, 56),
     "cnn": (24, 36, 54, 76),
 }

@@ -45,10 +45,13 @@ BENCHMARK: Final = {
     "commands-hetneu": "HetNeu",
     "commands-alif": "ALIF",
     "commands-lif": "LIF",
+    "commands-dh-snn": "DH-SNN, four branches",
+    "commands-free-bank": "two shared decays, two weights a synapse",
     "commands-gru": "GRU",
     "commands-cnn": "CNN, not causal",
 }
-COLOURS: Final = ("#c0392b", "#e08214", "#7b3294", "#34495e", "#1b7837", "#8a8a8a")  # of the benchmark's networks
+# of the benchmark's networks
+COLOURS: Final = ("#c0392b", "#e08214", "#7b3294", "#34495e", "#2e9fbf", "#c77cbf", "#1b7837", "#8a8a8a")
 FIGURES: Final = ("closed", "right and named", "refused", "others named")
 ADAPTED: Final = ("right", "named and right", "others named")
 HEADS: Final = ("best of ten", "named and right", "refused", "others named")
@@ -297,8 +300,6 @@ def draw_benchmark(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
         axes.margins(x=0.1, y=0.1)
         axes.set_xlabel(label)
     panels[0].set_ylabel("commands of strangers, right (%)")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(BENCHMARK), frameon=False
-    )
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     plain(*panels)
     save(figure, path)

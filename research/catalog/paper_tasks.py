@@ -55,9 +55,10 @@ def pattern_generation() -> Experiment:
                 for rate in OTHER_RATES
             ),
             Condition(f"{PAPER}-targets-3", replace(spec, targets=3), NEURONS, FEEDFORWARD, 10, settings=paper),  # A2
-            *(  # ours: a time constant for all models, one after the other
+            *(  # ours: a time constant for all models, one after the other; the paper's is the first
                 Condition(f"tau-{ms}", spec, NEURONS, BOTH, 20, settings=ChosenSettings(PG_RATE, float(ms)))
                 for ms in EVERY_TAU_MS
+                if ms != PG_TAU_STEPS
             ),
             Condition(BASE, spec, NEURONS, RECURRENT, seeds=5),
             *(  # HetSyn as small as HetNeu of the base condition: in trained values; in state (its bank, HetNeu exact)

@@ -6,6 +6,7 @@ NAMES = {
     "alif": "ALIF",
     "homneu": "LIF",
     "lstm": "LSTM",
+    "gru": "GRU",
     "se-adlif": "SE-adLIF",
     "hetsyn-resonance": "HetSyn resonance",
     "dh-snn": "DH-SNN",

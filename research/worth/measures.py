@@ -15,6 +15,9 @@ import numpy as np
 import pandas as pd
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+COMMANDS = RESULTS.parents[1] / "recipes/speech/results/test"
+COMMANDS_POWER = "3"  # the decision as served: later steps count more
+NOT_EQUAL = ("teacher", "cnn")  # larger, and one that is not causal
 KEYS = ["experiment", "condition", "model", "recurrent", "seed"]
 LEAST = 1e-6  # of what has a logarithm: a silent network's distance is 0
 TAU_EDGES_STEPS = np.geomspace(1.0, 2048.0, 23)  # of the kept histograms
@@ -34,10 +37,30 @@ def read_results(folder: Path = RESULTS) -> pd.DataFrame:
         raise ValueError(f"{folder}: no results (*.json.gz)")
     results = pd.concat(tables, ignore_index=True)
     results = results.join(pd.DataFrame(results.pop("run").tolist()))
+    results = pd.concat([results, read_commands()], ignore_index=True)
     results = results[~results["condition"].str.startswith("search")].set_index(KEYS).sort_index()
     if twice := results.index[results.index.duplicated()].tolist():
         raise ValueError(f"two runs of {twice[0]}: delete the one of the earlier plan from {folder}")
     return results
+
+
+def read_commands(folder: Path = COMMANDS) -> pd.DataFrame:
+    """Read the speech recipe's networks of equal numbers of trained values, as rows of the other table."""
+    rows = []
+    for path in sorted(folder.glob("commands-*-*.json")):
+        named = path.stem.removeprefix("commands-")
+        model, seed = named[:-2], int(named[-1])
+        if model in NOT_EQUAL:
+            continue
+        result = json.loads(path.read_text())
+        closed = result["people"]["clean"][COMMANDS_POWER]["closed"]
+        key = ("commands", "base", "homneu" if model == "lif" else model, True, seed)
+        rows.append(
+            dict(zip(KEYS, key, strict=True))
+            | {"figure": closed["right"] / closed["of"], "metric": "accuracy", "parameters": result["values"]}
+            | {"task_spec": {"test_trials": closed["of"]}}
+        )
+    return pd.DataFrame(rows)
 
 
 class Measure(NamedTuple):

@@ -70,7 +70,7 @@ def test_a_network_is_judged_by_the_decision_that_is_served(power: int, rule: st
     torch.testing.assert_close(probabilities(logits, steps, power).float(), served, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["hetsyn", "hetneu", "alif", "lif", "tanh", "gru", "cnn"])
+@pytest.mark.parametrize("kind", ["hetsyn", "hetneu", "alif", "lif", "dh-snn", "free-bank", "tanh", "gru", "cnn"])
 def test_every_kind_of_network_hears_and_learns(kind: str) -> None:
     encoder = encoder_spec()
     model = make(Shape(kind, (6, 5) if kind != "cnn" else (3, 4, 5, 6)), encoder, outputs=4, seed=0)
@@ -116,11 +116,18 @@ def test_networks_that_are_compared_have_equal_numbers_of_trained_values() -> No
 def test_a_step_costs_what_its_spikes_and_its_state_cost() -> None:
     clips = [word("one"), word("go", take=1)]
     costs = {}
-    for kind, hidden in (("hetsyn", (6, 5)), ("lif", (6, 5)), ("gru", (6, 5)), ("cnn", (3, 4, 5, 6))):
+    for kind, hidden in (
+        ("hetsyn", (6, 5)),
+        ("lif", (6, 5)),
+        ("free-bank", (6, 5)),
+        ("gru", (6, 5)),
+        ("cnn", (3, 4, 5, 6)),
+    ):
         recipe = Recipe(model="commands", shape=Shape(kind, hidden))
         costs[kind] = cost(make(recipe.shape, encoder_spec(), recipe.outputs, 0), recipe, clips)
     decision = 12 * 2 * 4 + 8
     assert costs["hetsyn"]["state_bytes"] == 4 * ((8 + 2) * (6 + 5) + 8 * 12) + decision
+    assert costs["free-bank"]["state_bytes"] == 4 * ((2 + 2) * (6 + 5) + 2 * 12) + decision
     assert costs["lif"]["state_bytes"] == 4 * ((2 + 2) * (6 + 5) + 12) + decision
     assert costs["gru"]["state_bytes"] == 4 * (6 + 5) + decision
     macs = 3 * 6 * (32 + 6 + 1) + 3 * 5 * (6 + 5 + 1) + 5 * 12
