@@ -46,6 +46,7 @@ def smoke(experiment: Experiment, *, has_data: bool = False) -> Experiment:
             learning_rates=experiment.search.learning_rates[:2],
             tau_steps=experiment.search.tau_steps[:1],
             updates=2,
+            seeds=tuple(seeds[:1] for seeds in experiment.search.seeds),
         ),
         conditions=(replace(base, task_spec=replace(spec, **small), seeds=1, recurrent=base.recurrent[:1]),),
     )

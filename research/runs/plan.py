@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from hetsyn_model.spec import Variant
 from research.runs.run import NeuronModel, RunSpec, TaskSpec, Training
@@ -30,14 +31,15 @@ class SearchPlan:
         learning_rates: tried in all pairs with ``tau_steps``.
         tau_steps: time constants, see :func:`research.tasks.neurons.network_spec`.
         updates: of each candidate.
-        seeds: of the searches. A run of seed s takes what the search of ``seeds[s % len(seeds)]`` finds: where a seed
-            leaves out a part of the data, a search can leave out that part too.
+        seeds: of each search, which takes the candidate that is best in the mean over them. A run of seed s takes what
+            the search ``s % len(seeds)`` finds: where a seed leaves out a part of the data, a search can leave out that
+            part too.
     """
 
     learning_rates: tuple[float, ...]
     tau_steps: tuple[float, ...]
     updates: int
-    seeds: tuple[int, ...] = (SEARCH_SEED,)
+    seeds: tuple[tuple[int, ...], ...] = ((SEARCH_SEED,),)
 
 
 NO_SEARCH = SearchPlan((), (), 0)  # where all conditions have settings
@@ -157,7 +159,7 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
             condition=search_name(condition),
             training=training,
         )
-        for seed in search.seeds
+        for seed in chain(*search.seeds)
         for rate in search.learning_rates
         for tau in search.tau_steps
     ]
@@ -166,7 +168,7 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
 def searched_as(experiment: Experiment, condition: str, seed: int) -> str:
     """Name the search on a condition that gives a run of this seed its settings."""
     seeds = experiment.search.seeds
-    return condition if len(seeds) == 1 else f"{condition}, search {seeds[seed % len(seeds)]}"
+    return condition if len(seeds) == 1 else f"{condition}, search {seeds[seed % len(seeds)][0]}"
 
 
 def final_run(

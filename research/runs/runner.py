@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -155,13 +157,12 @@ class Work:
 
 
 def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> dict[str, ChosenSettings]:
-    """Find by ``searched_as`` the candidate with the best validation figure, ties by its loss."""
+    """Find the settings of each search, by ``searched_as``."""
     candidates = [finish(run, work) for run in search_runs(experiment, cell, condition)]
-    found = {}
-    for index, seed in enumerate(experiment.search.seeds):
-        best = chosen_by_search(candidates, cell, condition, seed)[0].run
-        found[searched_as(experiment, condition, index)] = ChosenSettings(best["learning_rate"], best["tau_steps"])
-    return found
+    return {
+        searched_as(experiment, condition, index): chosen_by_search(candidates, cell, condition, seeds)
+        for index, seeds in enumerate(experiment.search.seeds)
+    }
 
 
 def finish(run: RunSpec, work: Work) -> RunResult:
@@ -241,13 +242,25 @@ def _sizes(network: AnyNetwork, run: RunSpec) -> dict[str, Any]:
 
 
 def chosen_by_search(
-    searched: Sequence[RunResult], cell: Cell, condition: str = BASE, seed: int = SEARCH_SEED
-) -> list[RunResult]:
-    """Sort a cell's candidates of one search on a condition, best first."""
-    wanted = (search_name(condition), cell.model, cell.recurrent, seed)
-    mine = [result for result in searched if (*result.key[1:4], result.run["seed"]) == wanted]
-    sign = -1.0 if mine and mine[0].metric == "accuracy" else 1.0
-    return sorted(mine, key=lambda r: (sign * r.validation, r.validation_loss))
+    searched: Sequence[RunResult], cell: Cell, condition: str = BASE, seeds: Sequence[int] = (SEARCH_SEED,)
+) -> ChosenSettings:
+    """Choose a cell's candidate of the best mean validation figure over a search's seeds, ties by the loss.
+
+    Errors have a geometric mean: they are judged as factors, and one hard trace would outweigh all others.
+    """
+    wanted = (search_name(condition), cell.model, cell.recurrent)
+    candidates: dict[ChosenSettings, list[RunResult]] = {}
+    for one in searched:
+        if one.key[1:4] == wanted and one.run["seed"] in seeds:
+            settings = ChosenSettings(one.run["learning_rate"], one.run["tau_steps"])
+            candidates.setdefault(settings, []).append(one)
+
+    def badness(settings: ChosenSettings) -> tuple[float, float]:
+        runs = candidates[settings]
+        figures = [-one.validation if one.metric == "accuracy" else math.log(one.validation) for one in runs]
+        return fmean(figures), fmean(one.validation_loss for one in runs)
+
+    return min(candidates, key=badness)
 
 
 def _machine() -> str:

@@ -37,13 +37,13 @@ ANALYSIS: dict[str, Any] = {
 }
 
 
-def searches(experiment: Experiment, cell: Cell) -> dict[str, tuple[str, int]]:
-    """The searches that a cell's runs use, by name: the condition that is searched, and the seed of the search."""
+def searches(experiment: Experiment, cell: Cell) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The searches that a cell's runs use, by name: the condition that is searched, and the seeds of the search."""
     return {
-        searched_as(experiment, condition.searched_on, index): (condition.searched_on, seed)
+        searched_as(experiment, condition.searched_on, index): (condition.searched_on, seeds)
         for condition in experiment.conditions
         if condition.has(cell) and condition.searched_on is not None
-        for index, seed in enumerate(experiment.search.seeds)
+        for index, seeds in enumerate(experiment.search.seeds)
     }
 
 

@@ -17,7 +17,12 @@ import pandas as pd
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 COMMANDS = RESULTS.parents[1] / "recipes/speech/results/test"
 COMMANDS_POWER = "3"  # the decision as served: later steps count more
-NOT_EQUAL = ("teacher", "cnn")  # larger, and one that is not causal
+SPEECH_MODELS = {  # of the recipe; model and condition here
+    **{model: (model, f"{model}-whole") for model in ("hetsyn", "hetneu", "alif", "gru")},
+    "lif": ("homneu", "homneu-whole"),
+    "dh-snn": ("dh-snn", "dh-snn-4-whole"),
+    "free-bank": ("free-bank", "free-bank-2-whole"),
+}
 KEYS = ["experiment", "condition", "model", "recurrent", "seed"]
 LEAST = 1e-6  # of what has a logarithm: a silent network's distance is 0
 TAU_EDGES_STEPS = np.geomspace(1.0, 2048.0, 23)  # of the kept histograms
@@ -48,15 +53,14 @@ def read_commands(folder: Path = COMMANDS) -> pd.DataFrame:
     """Read the speech recipe's networks of equal numbers of trained values, as rows of the other table."""
     rows = []
     for path in sorted(folder.glob("commands-*-*.json")):
-        named = path.stem.removeprefix("commands-")
-        model, seed = named[:-2], int(named[-1])
-        if model in NOT_EQUAL:
+        label, seed = path.stem.removeprefix("commands-").rsplit("-", 1)
+        if label not in SPEECH_MODELS:
             continue
+        model, condition = SPEECH_MODELS[label]
         result = json.loads(path.read_text())
         closed = result["people"]["clean"][COMMANDS_POWER]["closed"]
-        key = ("commands", "base", "homneu" if model == "lif" else model, True, seed)
         rows.append(
-            dict(zip(KEYS, key, strict=True))
+            dict(zip(KEYS, ("equal-commands", condition, model, True, int(seed)), strict=True))
             | {"figure": closed["right"] / closed["of"], "metric": "accuracy", "parameters": result["values"]}
             | {"task_spec": {"test_trials": closed["of"]}}
         )

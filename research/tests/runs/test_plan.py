@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 
 import pytest
 
@@ -30,8 +31,9 @@ def test_every_model_gets_the_same_search_or_every_condition_has_settings(name: 
     assert {cell.model for cell, _ in candidates} >= set(NEURONS)
     assert len({len(runs) for runs in candidates.values()}) == 1
     assert len({run.training for runs in candidates.values() for run in runs}) == 1
-    assert all({run.seed for run in runs} == set(experiment.search.seeds) for runs in candidates.values())
-    assert experiment.search.seeds[0] == SEARCH_SEED
+    seeds = set(chain(*experiment.search.seeds))
+    assert all({run.seed for run in runs} == seeds for runs in candidates.values())
+    assert min(seeds) == SEARCH_SEED
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -40,8 +42,8 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
     runs = []
     for cell in cells(experiment):
         runs += final_runs(experiment, cell, BEST)
-        for name, seed in searches(experiment, cell).values():
-            runs += [run for run in search_runs(experiment, cell, name) if run.seed == seed]
+        for name, seeds in searches(experiment, cell).values():
+            runs += [run for run in search_runs(experiment, cell, name) if run.seed in seeds]
     assert len({run.name for run in runs}) == len(runs)
     for condition in experiment.conditions:
         assert 3 <= condition.seeds < SEARCH_SEED

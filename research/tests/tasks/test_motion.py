@@ -53,7 +53,7 @@ def test_nobody_who_judges_is_heard_in_training_or_in_the_search(seed: int) -> N
     own = division(seed)
     assert sorted((*own.train, *own.validation, *own.test)) == list(range(PEOPLE))
     cell = cells(experiment)[0]
-    chosen = {name: ChosenSettings(1e-3, float(of)) for name, (_, of) in searches(experiment, cell).items()}
+    chosen = {name: ChosenSettings(1e-3, float(of[0])) for name, (_, of) in searches(experiment, cell).items()}
     run = final_run(experiment, experiment.conditions[0], cell, seed, chosen)
     searched = division(int(run.tau_steps))  # the seed of the search whose settings the run takes
     assert not set(own.test) & {*searched.train, *searched.validation}
