@@ -5,19 +5,39 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 
 import pandas as pd
 
+from research.runs.names import NAMES
 from research.worth import pictures
-from research.worth.judge import UNDEFINED, Found, Groups, Judged, Side, grouped, judge, turning
+from research.worth.judge import (
+    UNDEFINED,
+    Comparison,
+    Found,
+    Groups,
+    Judged,
+    NoRuns,
+    Side,
+    compare,
+    grouped,
+    judge,
+    turning,
+)
 from research.worth.measures import RESULTS, read_results
 from research.worth.sentences import read_sentences
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/experiments.md"
 TEXT = Path(__file__).with_name("page.txt")
 TABLE = "comparisons.csv"
+EQUAL = {  # what HetSyn is compared with on every task
+    **{model: NAMES[model] for model in ("hetneu", "alif", "homneu")},
+    "dh-snn-4": "DH-SNN",
+    "free-bank-2": "two weights",
+    "free-bank-4": "four weights",
+}
 
 
 def build(results: Path = RESULTS, page: Path = PAGE) -> None:
@@ -103,8 +123,32 @@ def compose(judged: Sequence[Judged], groups: Groups) -> str:
         ),
         untested="" if "shd" in {one.sentence.id for one in judged} else " SHD itself: its files are not here.",
         long=", ".join(f"{100 * fmean(run['analysis']['long']['share'] for run in runs):.0f}%" for runs in starts),
+        equal=by_task(groups),
+        equal_table=_markdown(
+            ("task", "seeds", *EQUAL.values()),
+            [(task, *row.values()) for task, row in by_task(groups).items()],
+        ),
         **shown,
     )
+
+
+def by_task(groups: Groups) -> dict[str, dict[str, str]]:
+    """Say what HetSyn is ahead of each model of as many trained values, by task; a dash where there are no runs."""
+    rows = {}
+    for task, experiment in pictures.EQUAL_TASKS.items():
+        found: dict[str, Found] = {}
+        for label, name in EQUAL.items():
+            own = Side(experiment, "hetsyn-whole", "hetsyn")
+            model = "free-bank" if label.startswith("free-bank") else "dh-snn" if label == "dh-snn-4" else label
+            with suppress(NoRuns):
+                other = Side(experiment, f"{label}-whole", model)
+                found[name] = compare(Comparison(name, own, other, by_successes=task == "cue"), groups)
+        if found:
+            seeds = str(min(one.seeds for one in found.values()))
+            rows[task] = {"seeds": seeds} | {
+                name: _difference(found[name]) if name in found else "-" for name in EQUAL.values()
+            }
+    return rows
 
 
 def table(judged: Sequence[Judged], related: Sequence[Judged]) -> pd.DataFrame:
@@ -148,9 +192,9 @@ def _difference(found: Found) -> str:
         return f"{found.figures[0]:.1%}" if found.unit in ("points", "share") else f"{found.figures[0]:.2g}"
     if found.unit in ("error", "factor"):
         middle, low, high = (_size(end, found.unit) for end in ends)
-        return f"{middle} ({low.removeprefix('×')} to {high.removeprefix('×')})"
+        return f"{middle} ({low.removeprefix('×')}…{high.removeprefix('×')})"
     middle, low, high = (f"{'+' if end > 0 else ''}{_size(end, found.unit)}" for end in ends)
-    return f"{middle} ({low} to {high})"
+    return f"{middle} ({low}…{high})"
 
 
 def _size(value: float, unit: str) -> str:
@@ -160,7 +204,7 @@ def _size(value: float, unit: str) -> str:
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
+    return "\n".join(" | ".join(line).strip() for line in (head, ["---"] * len(head), *rows))
 
 
 if __name__ == "__main__":

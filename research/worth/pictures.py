@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
+from research.catalog.equal import COMPARED
 from research.catalog.paper_tasks import EVERY_TAU_MS
 from research.runs.names import NAMES
 from research.worth.judge import SUCCESS, Groups, interval
@@ -21,12 +22,20 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
-COLOURS = {"hetsyn": "#c1272d", "hetneu": "#0000a7", "alif": "#008176", "homneu": "#777777", "lstm": "#b8860b"}
+COLOURS = {"hetsyn": "#c1272d", "hetneu": "#0000a7", "alif": "#008176", "homneu": "#777777"}
+OTHER_COLOURS = {"dh-snn-4": "#9b59b6", "free-bank-2": "#e67e22", "free-bank-4": "#f5b041"}
+EQUAL_COLOURS = COLOURS | OTHER_COLOURS | {"lstm": "#111111", "gru": "#5d7b3a"}
 PG, DM, PAPER = "pattern-generation", "delayed-match", "paper-settings"
 BASE, TAUS_MS = "base", (100, 200, 400)
 OTHERS = ("hetneu", "alif", "homneu")
 MODELS = ("hetsyn", *OTHERS)
-WITH_LSTM = (*MODELS, "lstm")
+EQUAL_TASKS = {task: f"equal-{task}" for task in ("trace", "cue", "series", "clothes", "motion", "commands")}
+LSTM_RUNS = {"series": "mnist1d", "motion": "motion"}
+EQUAL_NAMES = {
+    "dh-snn-4": "DH-SNN, four branches",
+    "free-bank-2": "free bank, two decays",
+    "free-bank-4": "free bank, four decays",
+}
 TRACE_EVERY_S = 0.02
 PAPER_CHANGES = {"cue": (1.54, 1.26, 1.08), "noise": (0.86, 0.91, 0.96)}  # Table 4, from 100, 200, 400 ms
 
@@ -116,37 +125,40 @@ def cue_time_constants(groups: Groups, path: Path) -> None:
 
 
 def trained_values(groups: Groups, path: Path) -> None:
-    """Draw the figure against the number of trained values, four tasks."""
-    figure, grid = plt.subplots(2, 2, figsize=(8, 6), layout="constrained")
-    rows, smaller = "resonance-rows", ("same-parameters-hetsyn", "hetsyn")
-    tasks: dict[str, list[tuple[str, str, str]]] = {
-        "trace": [*((PG, BASE, model) for model in MODELS), (PG, "same-parameters", "hetsyn")],
-        "series": [*(("mnist1d", BASE, model) for model in WITH_LSTM), ("delays-series", "wide", "homneu")],
-        "clothes": [*((rows, BASE, model) for model in OTHERS), (rows, *smaller), ("vision-rows", BASE, "hetsyn")],
-        "motion": [("motion", BASE, model) for model in WITH_LSTM],
-    }
-    for panel, (title, named) in zip(grid.flat, tasks.items(), strict=True):
-        points = [(key[-1], list(groups[(*key, True)].values())) for key in named]
-        _against_values(panel, points)
-        panel.set(title=title, xlabel="trained values", xscale="log", yscale="log" if title == "trace" else "linear")
-        panel.set_ylabel("mean squared error" if title == "trace" else "accuracy, %")
-        counts = sorted({run["parameters"] for _, runs in points for run in runs})
-        panel.set_xticks([counts[0], counts[-1]], [f"{round(count, -2):,}" for count in (counts[0], counts[-1])])
-        panel.set_xticks([], minor=True)
-        panel.set_xlim(counts[0] / 1.3, counts[-1] * 1.3)
-    handles = [Line2D([], [], color=COLOURS[model], marker="o", linestyle="") for model in WITH_LSTM]
-    figure.legend(handles, [NAMES[model] for model in WITH_LSTM], loc="outside upper center", ncols=5, frameon=False)
+    """Draw networks with as many trained values as HetSyn, and with half of them, on six tasks."""
+    spiking = [(f"{model}-{filters}" if filters else model, str(model)) for model, filters in COMPARED]
+    labels = [*spiking, ("lstm", "lstm"), ("gru", "gru")]
+    known = {task: name for task, name in EQUAL_TASKS.items() if (name, "hetsyn-whole", "hetsyn", True) in groups}
+    rows = -(-len(known) // 3)
+    figure, grid = plt.subplots(rows, 3, figsize=(10, 3 * rows), layout="constrained", squeeze=False)
+    for panel in grid.flat[len(known) :]:
+        panel.set_visible(False)
+    for panel, (task, experiment) in zip(grid.flat, known.items(), strict=False):
+        ticks: dict[int, str] = {}
+        for place, size in enumerate(("half", "whole")):
+            for index, (label, model) in enumerate(labels):
+                runs = list(groups.get((experiment, f"{label}-{size}", model, True), {}).values())
+                if label == "lstm" and size == "whole" and task in LSTM_RUNS:
+                    runs = list(groups[(LSTM_RUNS[task], BASE, "lstm", True)].values())
+                if runs:
+                    _at(panel, place + 0.1 * (index - 4), runs, label)
+                    ticks.setdefault(place, f"{runs[0]['parameters']:,} values")
+        panel.set_title(task)
+        panel.set_xticks(list(ticks), list(ticks.values()))
+        panel.set_yscale("log" if task == "trace" else "linear")
+        panel.set_ylabel("mean squared error" if task == "trace" else "accuracy, %")
+    handles = [Line2D([], [], color=EQUAL_COLOURS[label], marker="o", linestyle="") for label, _ in labels]
+    names = [EQUAL_NAMES.get(label, NAMES[model]) for label, model in labels]
+    figure.legend(handles, names, loc="outside upper center", ncols=5, frameon=False)
     save(figure, grid.flat, path)
 
 
-def _against_values(panel: Any, points: Sequence[tuple[str, Sequence[Run]]]) -> None:
-    for index, (model, runs) in enumerate(points):
-        is_error = runs[0]["metric"] == "mse"
-        scores = [math.log(run["figure"]) if is_error else 100 * run["figure"] for run in runs]
-        ends = (fmean(scores), *interval(scores))
-        middle, low, high = (math.exp(end) if is_error else end for end in ends)
-        x = runs[0]["parameters"] * 1.04 ** (index % 3 - 1)  # equal numbers side by side
-        panel.errorbar([x], [middle], [[middle - low], [high - middle]], fmt="o", color=COLOURS[model], capsize=3)
+def _at(panel: Any, x: float, runs: Sequence[Run], label: str) -> None:
+    is_error = runs[0]["metric"] == "mse"
+    scores = [math.log(run["figure"]) if is_error else 100 * run["figure"] for run in runs]
+    ends = (fmean(scores), *interval(scores))
+    middle, low, high = (math.exp(end) if is_error else end for end in ends)
+    panel.errorbar([x], [middle], [[middle - low], [high - middle]], fmt="o", color=EQUAL_COLOURS[label], capsize=3)
 
 
 def time_constants(groups: Groups, path: Path) -> None:
