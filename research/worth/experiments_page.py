@@ -35,8 +35,8 @@ TABLE = "comparisons.csv"
 EQUAL = {  # what HetSyn is compared with on every task
     **{model: NAMES[model] for model in ("hetneu", "alif", "homneu")},
     "dh-snn-4": "DH-SNN",
-    "free-bank-2": "two weights",
-    "free-bank-4": "four weights",
+    "free-bank-2": "free bank of 2",
+    "free-bank-4": "free bank of 4",
 }
 
 
@@ -81,8 +81,7 @@ class Shown:
 
     @property
     def seeds(self) -> str:
-        seeds = [found.seeds for found in self.judged.found]
-        return str(seeds[0]) if len(set(seeds)) == 1 else f"{min(seeds)} to {max(seeds)}"
+        return str(self.judged.weakest.seeds)
 
     @property
     def p(self) -> str:

@@ -33,8 +33,8 @@ EQUAL_TASKS = {task: f"equal-{task}" for task in ("trace", "cue", "series", "clo
 LSTM_RUNS = {"series": "mnist1d", "motion": "motion"}
 EQUAL_NAMES = {
     "dh-snn-4": "DH-SNN, four branches",
-    "free-bank-2": "free bank, two decays",
-    "free-bank-4": "free bank, four decays",
+    "free-bank-2": "free bank of 2",
+    "free-bank-4": "free bank of 4",
 }
 TRACE_EVERY_S = 0.02
 PAPER_CHANGES = {"cue": (1.54, 1.26, 1.08), "noise": (0.86, 0.91, 0.96)}  # Table 4, from 100, 200, 400 ms
@@ -83,13 +83,10 @@ def cue_success(groups: Groups, path: Path) -> None:
         for place, size in enumerate((5, 20, 50, 100)):
             condition = PAPER if size == 100 else f"{PAPER}-hidden-{size}"
             for index, model in enumerate(MODELS):
-                runs = groups[(DM, condition, model, recurrent)].values()
-                won = sum(run["figure"] >= SUCCESS for run in runs)
-                low, high = proportion_confint(won, len(runs), method="wilson")
-                rate, x = 100 * won / len(runs), place + 0.2 * (index - 1.5)
+                rate, low, high = _share(list(groups[(DM, condition, model, recurrent)].values()))
+                x = place + 0.2 * (index - 1.5)
                 panel.bar(x, rate, 0.2, color=COLOURS[model], label=NAMES[model] if place == 0 else None)
-                ends = [[max(0.0, rate - 100 * low)], [max(0.0, 100 * high - rate)]]
-                panel.errorbar([x], [rate], ends, color="black", capsize=2, linewidth=1)
+                panel.errorbar([x], [rate], [[rate - low], [high - rate]], color="black", capsize=2, linewidth=1)
         panel.set(title="recurrent" if recurrent else "feedforward", xlabel="hidden neurons", ylim=(0, 105))
         panel.set_xticks(range(4), ["5", "20", "50", "100"])
     panels[0].set_ylabel("successful runs, %")
@@ -103,16 +100,18 @@ def cue_time_constants(groups: Groups, path: Path) -> None:
     conditions = {40: f"{PAPER}-hidden-5"} | {ms: f"tau-{ms}-hidden-5" for ms in EVERY_TAU_MS}
     for panel, recurrent in zip(panels, (True, False), strict=True):
         for index, model in enumerate(MODELS):
-            rates = []
-            for ms in sorted(conditions):
-                runs = groups[(DM, conditions[ms], model, recurrent)].values()
-                won = sum(run["figure"] >= SUCCESS for run in runs)
-                low, high = proportion_confint(won, len(runs), method="wilson")
-                rates.append((ms * 1.03 ** (index - 1.5), won / len(runs), low, high))  # side by side
-            x, rate, low, high = 100 * np.array(rates).T
-            ends = [np.maximum(0.0, rate - low), np.maximum(0.0, high - rate)]
+            shares = [
+                _share(list(groups[(DM, conditions[ms], model, recurrent)].values())) for ms in sorted(conditions)
+            ]
+            x = np.array(sorted(conditions)) * 1.03 ** (index - 1.5)  # side by side
+            rate, low, high = np.array(shares).T
             panel.errorbar(
-                x / 100, rate, ends, color=COLOURS[model], marker="o", markersize=4, capsize=2, label=NAMES[model]
+                *(x, rate, [rate - low, high - rate]),
+                color=COLOURS[model],
+                label=NAMES[model],
+                marker="o",
+                markersize=4,
+                capsize=2,
             )
         panel.set(
             title="recurrent" if recurrent else "feedforward", xlabel="time constant, ms", xscale="log", ylim=(-3, 103)
@@ -141,24 +140,36 @@ def trained_values(groups: Groups, path: Path) -> None:
                 if label == "lstm" and size == "whole" and task in LSTM_RUNS:
                     runs = list(groups[(LSTM_RUNS[task], BASE, "lstm", True)].values())
                 if runs:
-                    _at(panel, place + 0.1 * (index - 4), runs, label)
+                    middle, low, high = _share(runs) if task == "cue" else _mean(runs)
+                    ends = [[middle - low], [high - middle]]
+                    x = [place + 0.1 * (index - 4)]
+                    panel.errorbar(x, [middle], ends, fmt="o", color=EQUAL_COLOURS[label], capsize=3)
                     ticks.setdefault(place, f"{runs[0]['parameters']:,} values")
         panel.set_title(task)
         panel.set_xticks(list(ticks), list(ticks.values()))
         panel.set_yscale("log" if task == "trace" else "linear")
-        panel.set_ylabel("mean squared error" if task == "trace" else "accuracy, %")
+        panel.set_ylabel({"trace": "mean squared error", "cue": "successful runs, %"}.get(task, "accuracy, %"))
     handles = [Line2D([], [], color=EQUAL_COLOURS[label], marker="o", linestyle="") for label, _ in labels]
     names = [EQUAL_NAMES.get(label, NAMES[model]) for label, model in labels]
     figure.legend(handles, names, loc="outside upper center", ncols=5, frameon=False)
     save(figure, grid.flat, path)
 
 
-def _at(panel: Any, x: float, runs: Sequence[Run], label: str) -> None:
+def _mean(runs: Sequence[Run]) -> tuple[float, float, float]:
+    """Compute the mean figure with Student's interval; of errors the geometric one."""
     is_error = runs[0]["metric"] == "mse"
     scores = [math.log(run["figure"]) if is_error else 100 * run["figure"] for run in runs]
-    ends = (fmean(scores), *interval(scores))
-    middle, low, high = (math.exp(end) if is_error else end for end in ends)
-    panel.errorbar([x], [middle], [[middle - low], [high - middle]], fmt="o", color=EQUAL_COLOURS[label], capsize=3)
+    ends = fmean(scores), *interval(scores)
+    low, middle, high = sorted(math.exp(end) if is_error else end for end in ends)
+    return middle, low, high
+
+
+def _share(runs: Sequence[Run]) -> tuple[float, float, float]:
+    """Compute the share of successful runs in percent, with Wilson's interval."""
+    won = sum(run["figure"] >= SUCCESS for run in runs)
+    low, high = proportion_confint(won, len(runs), method="wilson")
+    rate = 100 * won / len(runs)
+    return rate, min(rate, 100 * low), max(rate, 100 * high)
 
 
 def time_constants(groups: Groups, path: Path) -> None:

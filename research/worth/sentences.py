@@ -13,6 +13,7 @@ from research.runs.names import NAMES
 from research.worth.judge import Comparison, Sentence, Side
 
 RULES = Path(__file__).with_name("sentences.toml")
+MARKS = NAMES | {"pattern-generation": "trace", "vision-rows": "clothes", "shd": "voices"}
 
 
 def read_sentences(path: Path = RULES) -> tuple[list[Sentence], list[Sentence]]:
@@ -40,7 +41,7 @@ def expanded(text: str, marks: tuple[str, ...] = ()) -> Iterator[tuple[str, tupl
         yield text, marks
         return
     for choice in found[1].split(","):
-        mark = NAMES.get(choice, re.sub(r"^[/-]+(?=[a-z])", "", choice))
+        mark = MARKS.get(choice, re.sub(r"^[/-]+(?=[a-z])", "", choice))
         yield from expanded(text[: found.start()] + choice + text[found.end() :], (*marks, mark) if mark else marks)
 
 
@@ -63,7 +64,8 @@ def _comparisons(rule: str, marks: tuple[str, ...], options: dict[str, Any]) -> 
         for each in [right] if right.startswith(":") else right.split(", "):
             other_side = _other(each, side)
             than = NAMES[other_side.model] if other_side.model != side.model else each.strip(":/")
-            yield Comparison(", ".join((than, *marks)), side, other_side, by_successes=by_successes)
+            label = ", ".join(dict.fromkeys((than, *marks)))
+            yield Comparison(label, side, other_side, by_successes=by_successes)
 
 
 def _side(text: str, options: dict[str, Any]) -> tuple[Side, str]:
