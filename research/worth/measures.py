@@ -32,7 +32,7 @@ Run = Any  # a row of the table
 
 
 def read_results(folder: Path = RESULTS) -> pd.DataFrame:
-    """Read the finished runs without those of searches, one a row, by KEYS.
+    """Read the finished runs without those of searches, and the speech recipe's, one a row, by KEYS.
 
     Raises:
         ValueError: two runs have the same keys, so one of them is of an earlier plan.
