@@ -11,7 +11,6 @@ from statistics import fmean
 
 import pandas as pd
 
-from research.runs.names import NAMES
 from research.worth import pictures
 from research.worth.judge import (
     UNDEFINED,
@@ -32,12 +31,6 @@ from research.worth.sentences import read_sentences
 PAGE = Path(__file__).resolve().parents[2] / "docs/experiments.md"
 TEXT = Path(__file__).with_name("page.txt")
 TABLE = "comparisons.csv"
-EQUAL = {  # what HetSyn is compared with on every task
-    **{model: NAMES[model] for model in ("hetneu", "alif", "homneu")},
-    "dh-snn-4": "DH-SNN",
-    "free-bank-2": "free bank of 2",
-    "free-bank-4": "free bank of 4",
-}
 
 
 def build(results: Path = RESULTS, page: Path = PAGE) -> None:
@@ -108,6 +101,7 @@ def compose(judged: Sequence[Judged], groups: Groups) -> str:
     shown = {one.sentence.id: Shown(one) for one in judged}
     of_paper = [one for one in shown.values() if one.judged.sentence.place]
     starts = [groups[("delayed-match", f"paper-settings-tau-{ms}", "hetsyn", True)].values() for ms in (100, 200, 400)]
+    equal = by_task(groups)
     counts = pd.Series([one.verdict for one in of_paper]).value_counts()
     return TEXT.read_text().format(
         sentences=len(judged),
@@ -122,11 +116,8 @@ def compose(judged: Sequence[Judged], groups: Groups) -> str:
         ),
         untested="" if "shd" in {one.sentence.id for one in judged} else " SHD itself: its files are not here.",
         long=", ".join(f"{100 * fmean(run['analysis']['long']['share'] for run in runs):.0f}%" for runs in starts),
-        equal=by_task(groups),
-        equal_table=_markdown(
-            ("task", "seeds", *EQUAL.values()),
-            [(task, *row.values()) for task, row in by_task(groups).items()],
-        ),
+        equal=equal,
+        equal_table=_markdown(("task", *equal["trace"]), [(task, *row.values()) for task, row in equal.items()]),
         **shown,
     )
 
@@ -134,18 +125,17 @@ def compose(judged: Sequence[Judged], groups: Groups) -> str:
 def by_task(groups: Groups) -> dict[str, dict[str, str]]:
     """Say what HetSyn is ahead of each model of as many trained values, by task; a dash where there are no runs."""
     rows = {}
+    others = {label: model for label, model in pictures.EQUAL_MODELS.items() if model != "hetsyn"}
     for task, experiment in pictures.EQUAL_TASKS.items():
         found: dict[str, Found] = {}
-        for label, name in EQUAL.items():
-            own = Side(experiment, "hetsyn-whole", "hetsyn")
-            model = "free-bank" if label.startswith("free-bank") else "dh-snn" if label == "dh-snn-4" else label
+        own = Side(experiment, "hetsyn-whole", "hetsyn")
+        for label, model in others.items():
+            other = Side(experiment, f"{label}-whole", model)
             with suppress(NoRuns):
-                other = Side(experiment, f"{label}-whole", model)
-                found[name] = compare(Comparison(name, own, other, by_successes=task == "cue"), groups)
+                found[label] = compare(Comparison(label, own, other, by_successes=task == "cue"), groups)
         if found:
-            seeds = str(min(one.seeds for one in found.values()))
-            rows[task] = {"seeds": seeds} | {
-                name: _difference(found[name]) if name in found else "-" for name in EQUAL.values()
+            rows[task] = {"seeds": str(min(one.seeds for one in found.values()))} | {
+                pictures.EQUAL_NAMES[label]: _difference(found[label]) if label in found else "-" for label in others
             }
     return rows
 

@@ -31,8 +31,8 @@ OTHERS = ("hetneu", "alif", "homneu")
 MODELS = ("hetsyn", *OTHERS)
 EQUAL_TASKS = {task: f"equal-{task}" for task in ("trace", "cue", "series", "clothes", "motion", "commands")}
 LSTM_RUNS = {"series": "mnist1d", "motion": "motion"}
-EQUAL_NAMES = {
-    "dh-snn-4": "DH-SNN, four branches",
+EQUAL_MODELS = {f"{model}-{filters}" if filters else str(model): str(model) for model, filters in COMPARED}
+EQUAL_NAMES = {label: NAMES[model] for label, model in EQUAL_MODELS.items()} | {
     "free-bank-2": "free bank of 2",
     "free-bank-4": "free bank of 4",
 }
@@ -125,8 +125,7 @@ def cue_time_constants(groups: Groups, path: Path) -> None:
 
 def trained_values(groups: Groups, path: Path) -> None:
     """Draw networks with as many trained values as HetSyn, and with half of them, on six tasks."""
-    spiking = [(f"{model}-{filters}" if filters else model, str(model)) for model, filters in COMPARED]
-    labels = [*spiking, ("lstm", "lstm"), ("gru", "gru")]
+    labels = EQUAL_MODELS | {"lstm": "lstm", "gru": "gru"}
     known = {task: name for task, name in EQUAL_TASKS.items() if (name, "hetsyn-whole", "hetsyn", True) in groups}
     rows = -(-len(known) // 3)
     figure, grid = plt.subplots(rows, 3, figsize=(10, 3 * rows), layout="constrained", squeeze=False)
@@ -135,7 +134,7 @@ def trained_values(groups: Groups, path: Path) -> None:
     for panel, (task, experiment) in zip(grid.flat, known.items(), strict=False):
         ticks: dict[int, str] = {}
         for place, size in enumerate(("half", "whole")):
-            for index, (label, model) in enumerate(labels):
+            for index, (label, model) in enumerate(labels.items()):
                 runs = list(groups.get((experiment, f"{label}-{size}", model, True), {}).values())
                 if label == "lstm" and size == "whole" and task in LSTM_RUNS:
                     runs = list(groups[(LSTM_RUNS[task], BASE, "lstm", True)].values())
@@ -149,8 +148,8 @@ def trained_values(groups: Groups, path: Path) -> None:
         panel.set_xticks(list(ticks), list(ticks.values()))
         panel.set_yscale("log" if task == "trace" else "linear")
         panel.set_ylabel({"trace": "mean squared error", "cue": "successful runs, %"}.get(task, "accuracy, %"))
-    handles = [Line2D([], [], color=EQUAL_COLOURS[label], marker="o", linestyle="") for label, _ in labels]
-    names = [EQUAL_NAMES.get(label, NAMES[model]) for label, model in labels]
+    handles = [Line2D([], [], color=EQUAL_COLOURS[label], marker="o", linestyle="") for label in labels]
+    names = [EQUAL_NAMES.get(label, NAMES[model]) for label, model in labels.items()]
     figure.legend(handles, names, loc="outside upper center", ncols=5, frameon=False)
     save(figure, grid.flat, path)
 
