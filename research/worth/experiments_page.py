@@ -123,7 +123,7 @@ def compose(judged: Sequence[Judged], groups: Groups) -> str:
 
 
 def by_task(groups: Groups) -> dict[str, dict[str, str]]:
-    """Say what HetSyn is ahead of each model of as many trained values, by task; a dash where there are no runs."""
+    """Write HetSyn's lead over each model of as many trained values, by task; a dash where there are no runs."""
     rows = {}
     others = {label: model for label, model in pictures.EQUAL_MODELS.items() if model != "hetsyn"}
     for task, experiment in pictures.EQUAL_TASKS.items():

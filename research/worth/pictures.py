@@ -155,7 +155,7 @@ def trained_values(groups: Groups, path: Path) -> None:
 
 
 def _mean(runs: Sequence[Run]) -> tuple[float, float, float]:
-    """Compute the mean figure with Student's interval; of errors the geometric one."""
+    """Compute the mean figure with Student's interval. Errors have a geometric mean."""
     is_error = runs[0]["metric"] == "mse"
     scores = [math.log(run["figure"]) if is_error else 100 * run["figure"] for run in runs]
     ends = fmean(scores), *interval(scores)

@@ -54,7 +54,7 @@ def test_a_condition_is_searched_when_its_turn_comes(order: list[RunSpec], tmp_p
 
 @pytest.mark.parametrize(("metric", "chosen"), [("mse", 2e-3), ("accuracy", 5e-3)])
 def test_a_search_of_three_seeds_takes_the_best_mean(metric: str, chosen: float) -> None:
-    """Of errors the geometric one: a rate that fails on one trace and is far better on two is taken."""
+    """Errors have a geometric mean: 2e-3 fails on one trace of three, is far better on the others, and is taken."""
     experiment = EXPERIMENTS["equal-trace"]()
     (result, *_) = made_up("hetsyn", 0.9)
     figures = {2e-3: (0.01, 0.01, 0.8), 5e-3: (0.1, 0.1, 0.7)}
