@@ -7,15 +7,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-from research.worth.judge import Groups, grouped
-from research.worth.measures import RESULTS, read_results
+from research.worth.measures import Groups, read_results
 from research.worth.pictures import save
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 NOTE = Path(__file__).resolve().parents[2] / "docs/explanation"
 PICTURE = NOTE / "timescale-bank.png"
@@ -66,8 +62,8 @@ def balanced(r: np.ndarray, size: int) -> float:
 
 def draw(groups: Groups, path: Path) -> None:
     """Draw the three panels."""
-    figure, panels = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-    errors, spikes, accuracy = panels
+    figure = Figure((11, 3.4), layout="constrained")
+    errors, spikes, accuracy = figure.subplots(1, 3)
     for (label, values), style in zip(worst_errors().items(), ("s-", "v-", "^-", "o-", "k:"), strict=True):
         errors.plot(SIZES, values, style, markersize=4, linewidth=1, label=label)
     errors.set(
@@ -83,10 +79,10 @@ def draw(groups: Groups, path: Path) -> None:
     spikes.set(title="spikes that differ from the exact form", xlabel="K", ylabel="% of its spikes", ylim=(0, None))
     accuracy.set(title="accuracy (dotted: exact form)", xlabel="K", ylabel="%")
     accuracy.legend(frameon=False, fontsize=8)
-    for panel in panels:
+    for panel in figure.axes:
         panel.set_xticks(range(2, 17, 2))
-    save(figure, panels, path)
+    save(figure, path)
 
 
 if __name__ == "__main__":
-    draw(grouped(read_results(RESULTS)), PICTURE)
+    draw(read_results(), PICTURE)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from research.worth.measures import MEASURES, Run, scored
+from research.worth.measures import MEASURES, Groups, scored
 
 ALPHA, POWER = 0.05, 0.8
 LEAST_SEEDS = 3
@@ -26,16 +24,14 @@ CEILING = 0.99  # where two sides are at least as accurate, a task cannot tell t
 RUNS_AT_CEILING = 35  # all successful: Wilson's interval of their rate begins above 90%
 MARGINS = {"points": 1.0, "error": math.log(1.1), "factor": math.log(1.1)}  # less is no advantage worth naming
 SILENT = math.log(2)  # score of an output in the gaps below half of the target's
-Groups = dict[tuple[str, str, str, bool], dict[int, Run]]
 UNDEFINED, BEYOND = "undefined in the paper", "better than the paper"
 
 
-class NoRuns(Exception):
-    """A comparison has fewer than LEAST_SEEDS seeds that both sides share."""
-
-
 class Side(NamedTuple):
-    """Runs that differ in their seed alone, their measure, and a condition if the change since its runs is meant."""
+    """Runs that differ in their seed alone, their measure, and a condition if the change since its runs is meant.
+
+    The first four are the key of the runs' group.
+    """
 
     experiment: str
     condition: str
@@ -45,24 +41,26 @@ class Side(NamedTuple):
     since: str = ""
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """The side that a sentence favours, and another one, or a goal (``low``), or a range (``low`` to ``high``).
 
-    With another side a range is of the difference of the scores. ``definition`` is one of several of the measure.
+    With another side a range is of the difference of the scores. Comparisons of one label are of definitions of one
+    measure.
     """
 
     label: str
     side: Side
     other: Side | None = None
     low: float = 0.0
-    high: float | None = None
+    high: float = math.inf
     by_successes: bool = False
-    definition: str = ""
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        return (self.side,) if self.other is None else (self.side, self.other)
 
 
-@dataclass(frozen=True)
-class Sentence:
+class Sentence(NamedTuple):
     """What the results judge; ``sentences.toml`` explains the options. ``place`` is the paper's, or empty."""
 
     id: str
@@ -72,222 +70,184 @@ class Sentence:
     paper: str = ""
     has_floor: bool = False
     may_exceed: bool = False
+    superseded: bool = False
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The result of a comparison: the mean difference of the scores, with its 95% interval.
 
     Attributes:
-        figures: the mean of each side.
+        figure: the mean of the side.
         p: of the verdict that the difference points to: that the comparison holds, or that it does not.
-        special: "ceiling", "floor" or empty.
+        holds: "ceiling" or "floor" if the runs cannot tell.
         detectable: the smallest difference that this number of seeds finds with 80% power.
     """
 
     comparison: Comparison
     seeds: int
-    figures: tuple[float, ...]
+    figure: float
+    other_figure: float
     unit: str
     difference: float
     low: float
     high: float
+    detectable: float
     p: float
-    holds: bool
-    special: str = ""
-    detectable: float = math.nan
+    holds: bool | str
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A sentence with its verdict; ``p`` is Holm's."""
+class Judged(NamedTuple):
+    """A sentence, the comparison that decides, and p: that of the sentence, after :func:`judge` Holm's."""
 
     sentence: Sentence
-    found: tuple[Found, ...]
+    found: Sequence[Found]
+    weakest: Found
     p: float
-    verdict: str
 
     @property
-    def weakest(self) -> Found:
-        """The comparison that decides: the largest p of those that hold, else the smallest of the others."""
-        against = [one for one in self.found if not one.holds and not one.special]
-        if against:
-            return min(against, key=lambda one: one.p)
-        return max([one for one in self.found if not one.special] or self.found, key=lambda one: one.p)
-
-
-def grouped(results: pd.DataFrame) -> Groups:
-    """Group runs that differ in their seed alone."""
-    names = ["experiment", "condition", "model", "recurrent"]
-    return {key: dict(group.droplevel(names).iterrows()) for key, group in results.groupby(level=names)}
+    def verdict(self) -> str:
+        if turning(self.found):
+            return UNDEFINED
+        falls = self.weakest.holds is False
+        special = [one.holds for one in self.found if isinstance(one.holds, str)]
+        if special and not falls:
+            return special[0]
+        if self.p > ALPHA:
+            return "inconclusive"
+        if not falls:
+            return "supported"
+        exceeds = self.sentence.may_exceed and all(one.holds or one.difference > 0 for one in self.found)
+        return BEYOND if exceeds else "contradicted"
 
 
 def judge(sentences: Sequence[Sentence], groups: Groups) -> list[Judged]:
     """Judge all sentences of a page that have runs; they share an error of 5% by Holm's procedure."""
-    found = []
+    judged = []
     for sentence in sentences:
-        try:
-            found.append((sentence, tuple(compare(one, groups, sentence.has_floor) for one in sentence.comparisons)))
-        except NoRuns:
-            continue
-    if not found:
-        return []
-    p_values = [sentence_p(each) for _, each in found]
-    adjusted = multipletests(p_values, ALPHA, "holm")[1]
-    return [
-        Judged(sentence, each, float(p), verdict_of(sentence, each, float(p)))
-        for (sentence, each), p in zip(found, adjusted, strict=True)
-    ]
+        found = [compare(one, groups, sentence.has_floor) for one in sentence.comparisons]
+        known = [one for one in found if one is not None]
+        if len(known) == len(found):
+            judged.append(Judged(sentence, known, *decisive(known)))
+    adjusted = multipletests([one.p for one in judged], ALPHA, "holm")[1] if judged else []
+    return [one._replace(p=float(p)) for one, p in zip(judged, adjusted, strict=True)]
 
 
-def sentence_p(found: Sequence[Found]) -> float:
-    against = [one.p for one in found if not one.holds and not one.special]
+def decisive(found: Sequence[Found]) -> tuple[Found, float]:
+    """Choose the comparison that decides a sentence, and the sentence's p."""
+    tested = [one for one in found if isinstance(one.holds, bool)]
+    against = [one for one in tested if not one.holds]
     if against:
-        return min(1.0, len(found) * min(against))
-    if any(one.special for one in found):
-        return 1.0  # neither supported nor contradicted
-    return max(one.p for one in found)
-
-
-def verdict_of(sentence: Sentence, found: Sequence[Found], p: float) -> str:
-    """Choose the verdict on a sentence; ``p`` is that after Holm's procedure."""
-    if turning(found):
-        return UNDEFINED
-    if any(not one.holds and not one.special for one in found):
-        if p > ALPHA:
-            return "inconclusive"
-        exceeds = sentence.may_exceed and all(one.holds or one.difference > 0 for one in found)
-        return BEYOND if exceeds else "contradicted"
-    for special in ("floor", "ceiling"):
-        if any(one.special == special for one in found):
-            return special
-    return "supported" if p <= ALPHA else "inconclusive"
+        weakest = min(against, key=lambda one: one.p)
+        return weakest, min(1.0, len(found) * weakest.p)
+    weakest = max(tested or found, key=lambda one: one.p)
+    return weakest, weakest.p if len(tested) == len(found) else 1.0  # neither supported nor contradicted
 
 
 def turning(found: Sequence[Found]) -> list[str]:
-    """List the comparisons that one definition of the measure decides for a sentence, and another against it."""
-    decided: dict[str, set[bool]] = {}
-    for one in found:
-        if one.comparison.definition and one.p <= ALPHA / len(found):
-            decided.setdefault(one.comparison.label, set()).add(one.holds)
-    return [label for label, ways in decided.items() if len(ways) == 2]
+    """List the labels that one definition of the measure decides for a sentence, and another against it."""
+    decided = {(one.comparison.label, one.holds) for one in found if one.p <= ALPHA / len(found)}
+    return [label for label, holds in decided if holds and (label, False) in decided]
 
 
-def compare(comparison: Comparison, groups: Groups, has_floor: bool = False) -> Found:
-    """Compare two sides, or one with a goal.
-
-    Raises:
-        NoRuns: too few.
-    """
+def compare(comparison: Comparison, groups: Groups, has_floor: bool = False) -> Found | None:
+    """Compare two sides, or one with a goal; None if they share fewer than LEAST_SEEDS seeds."""
     if comparison.by_successes:
         return _compare_successes(comparison, groups)
-    sides = [side for side in (comparison.side, comparison.other) if side is not None]
-    runs, scores, resolution = _shared(sides, groups, comparison.label)
-    measure = MEASURES[comparison.side.measure]
-    unit = measure.unit_of(runs[0][0])
-    if comparison.other is None:
-        low, high = scored(comparison.low, unit), comparison.high
-        over = [value - low for value in scores[0]]
-        room = None if high is None else scored(high, unit) - low
-    else:
-        over = [one - other - comparison.low for one, other in zip(*scores, strict=True)]
-        room = None if comparison.high is None else comparison.high - comparison.low
-    margin = 0.0 if comparison.other is None or comparison.side.since else MARGINS.get(unit, 0.0)
-    holds, p_value = _outcome(over, room, margin, resolution)
-    if room is not None and unit == "updates" and any(all(map(_is_never, pair)) for pair in zip(*runs, strict=True)):
-        p_value = 1.0  # two that never get there are not equally fast
-    low_end, high_end = interval(over, resolution)
-    figures = tuple(fmean(map(MEASURES[side.measure].of, own)) for side, own in zip(sides, runs, strict=True))
-    special = ""
-    if measure.unit is None and unit == "points" and len(sides) == 2 and min(figures) >= CEILING:
-        special = "ceiling" if room is not None or low_end <= 0 <= high_end else ""
-    if has_floor and comparison.other is not None and _is_silent(comparison.other, groups):
-        special = "floor"
-    spread = max(stdev(over), resolution)
-    effect = TTestPower().solve_power(nobs=len(over), alpha=ALPHA, power=POWER) if spread else math.nan
-    shift = 0.0 if comparison.other is None else comparison.low
-    return Found(
-        *(comparison, len(over), figures, unit, fmean(over) + shift, low_end + shift, high_end + shift),
-        *(p_value, holds, special, float(effect) * spread),
-    )
-
-
-def _shared(sides: Sequence[Side], groups: Groups, label: str) -> tuple[list[list[Run]], list[list[float]], float]:
-    """Find each side's runs on the seeds that all have, their scores, and the smallest deviation to believe."""
-    after = [_runs(side, side.condition, groups) for side in sides]
-    before = [_runs(side, side.since, groups) if side.since else None for side in sides]
-    seeds = sorted(set.intersection(*(set(runs) for runs in (*after, *before) if runs is not None)))
+    scores = [_scores(side, groups) for side in comparison.sides]
+    seeds = sorted(set.intersection(*map(set, scores)))
     if len(seeds) < LEAST_SEEDS:
-        raise NoRuns(label)
-    measures = [MEASURES[side.measure] for side in sides]
-    scores = [
-        [measure.score(runs[seed]) - (0.0 if since is None else measure.score(since[seed])) for seed in seeds]
-        for measure, runs, since in zip(measures, after, before, strict=True)
-    ]
-    resolution = max(measure.resolution(runs[seeds[0]]) for measure, runs in zip(measures, after, strict=True))
-    return [[runs[seed] for seed in seeds] for runs in after], scores, resolution
+        return None
+    measured = [(MEASURES[side.measure], [groups[side[:4]][seed] for seed in seeds]) for side in comparison.sides]
+    unit = MEASURES[comparison.side.measure].unit_of(groups[comparison.side[:4]][seeds[0]])
+    low, high, is_range = comparison.low, comparison.high, comparison.high < math.inf
+    if comparison.other is None:
+        goal, margin = scored(low, unit), 0.0
+        values = [scores[0][seed] - goal for seed in seeds]
+        low, high = 0.0, scored(high, unit) - goal if is_range else high
+    else:
+        values = [scores[0][seed] - scores[1][seed] for seed in seeds]
+        margin = 0.0 if is_range or comparison.side.since else MARGINS.get(unit, 0.0)
+    resolution = max(measure.resolution(runs[0]) for measure, runs in measured)
+    is_ahead, p_value = _outcome(values, resolution, low, high, margin)
+    if is_range and unit == "updates":
+        never = [[measure.of(run) > run["training"]["updates"] for run in runs] for measure, runs in measured]
+        if any(map(all, zip(*never, strict=True))):
+            p_value = 1.0  # two that never get there are not equally fast
+    figures = [fmean(map(measure.of, runs)) for measure, runs in measured]
+    ends = interval(values, resolution)
+    holds: bool | str = is_ahead
+    if has_floor and comparison.other is not None and _is_silent(comparison.other, groups):
+        holds = "floor"
+    elif unit == "points" and len(figures) == 2 and min(figures) >= CEILING:
+        holds = "ceiling" if is_range or ends[0] <= 0 <= ends[1] else holds
+    effect = float(TTestPower().solve_power(nobs=len(seeds), alpha=ALPHA, power=POWER))
+    detectable = effect * _spread(values, resolution)
+    figure, other = figures[0], math.nan if comparison.other is None else figures[1]
+    return Found(comparison, len(seeds), figure, other, unit, fmean(values), *ends, detectable, p_value, holds)
 
 
-def _outcome(over: Sequence[float], room: float | None, margin: float, resolution: float) -> tuple[bool, float]:
-    """Test whether the mean of values over 0, or over the lower end of a range with so much room, holds; give p."""
-    mean = fmean(over)
-    if room is None:
-        return mean > 0, _p_value(over if mean > 0 else [value - margin for value in over], resolution)
-    ends = over, [room - value for value in over]
-    if 0 < mean < room:
-        return True, max(_p_value(values, resolution) for values in ends) / 2  # two one-sided tests
-    return False, min(_p_value(values, resolution) for values in ends if fmean(values) <= 0)
+def _scores(side: Side, groups: Groups) -> dict[int, float]:
+    """Score a side's runs by seed, or the change of the score since another condition's runs."""
+    measure = MEASURES[side.measure]
+    runs = groups.get(side[:4], {})
+    scores = {seed: scored(measure.of(run), measure.unit_of(run)) for seed, run in runs.items()}
+    if not side.since:
+        return scores
+    before = _scores(side._replace(condition=side.since, since=""), groups)
+    return {seed: scores[seed] - before[seed] for seed in scores.keys() & before.keys()}
 
 
-def _is_never(run: Run) -> bool:
-    """Tell whether a run never reached the accuracy that is asked for."""
-    return bool(MEASURES["updates to 95%"].of(run) > run["training"]["updates"])
+def _outcome(values: Sequence[float], resolution: float, low: float, high: float, margin: float) -> tuple[bool, float]:
+    """Test whether a mean difference is above the lower end, or in a range; give p.
+
+    Where it is not above, p is that of an advantage as large as the margin.
+    """
+    difference, mean = fmean(values), _mean(values, resolution)
+    holds = low < difference < high
+    if holds and high < math.inf:
+        return True, float(max(mean.cdf(low), mean.sf(high)))  # two one-sided tests
+    end = low if holds else low + margin
+    if difference >= high:
+        end = high
+    return holds, float(2 * min(mean.cdf(end), mean.sf(end)))
 
 
-def _compare_successes(comparison: Comparison, groups: Groups) -> Found:
-    assert comparison.other is not None
-    counts = []
-    for side in (comparison.side, comparison.other):
-        runs = _runs(side, side.condition, groups)
-        if len(runs) < LEAST_SEEDS:
-            raise NoRuns(comparison.label)
-        counts.append((sum(run["figure"] >= SUCCESS for run in runs.values()), len(runs)))
-    (won, runs_of), (lost, others) = counts
-    table = [[won, runs_of - won], [lost, others - lost]]
+def _compare_successes(comparison: Comparison, groups: Groups) -> Found | None:
+    table = []
+    for side in comparison.sides:
+        solved = [run["figure"] >= SUCCESS for run in groups.get(side[:4], {}).values()]
+        table.append((solved.count(True), solved.count(False)))
+    seeds = min(map(sum, table))
+    if seeds < LEAST_SEEDS:
+        return None
     p_value = min(1.0, 2 * min(float(stats.fisher_exact(table, way).pvalue) for way in ("less", "greater")))
-    always = won == runs_of and lost == others and min(runs_of, others) >= RUNS_AT_CEILING
-    rates = won / runs_of, lost / others
-    return Found(
-        *(comparison, min(runs_of, others), rates, "rate", rates[0] - rates[1], math.nan, math.nan, p_value),
-        *(rates[0] >= rates[1], "ceiling" if always else ""),
-    )
-
-
-def _runs(side: Side, condition: str, groups: Groups) -> dict[int, Run]:
-    return groups.get((side.experiment, condition, side.model, side.recurrent), {})
+    rate, other = (won / (won + lost) for won, lost in table)
+    holds = "ceiling" if rate == other == 1 and seeds >= RUNS_AT_CEILING else rate >= other
+    low = high = detectable = math.nan
+    return Found(comparison, seeds, rate, other, "rate", rate - other, low, high, detectable, p_value, holds)
 
 
 def _is_silent(side: Side, groups: Groups) -> bool:
     """Tell whether a model gives less than half of the target's output in the gaps, before and after."""
-    gaps = MEASURES["output in the gaps"]
+    gaps = side._replace(measure="output in the gaps", since="")
     return all(
-        fmean(gaps.score(run) for run in _runs(side, condition, groups).values()) > SILENT
+        fmean(_scores(gaps._replace(condition=condition), groups).values()) > SILENT
         for condition in (side.condition, side.since)
     )
 
 
 def interval(values: Sequence[float], resolution: float = 0.0) -> tuple[float, float]:
     """Compute Student's 95% interval of the mean; a deviation below the resolution is not believed."""
-    spread = max(stdev(values), resolution)
-    if not spread > 1e-12 * max(1.0, abs(fmean(values))):
-        return -math.inf, math.inf
-    half = float(stats.t.ppf(1 - ALPHA / 2, len(values) - 1)) * spread / math.sqrt(len(values))
-    return fmean(values) - half, fmean(values) + half
+    low, high = _mean(values, resolution).interval(1 - ALPHA)
+    return float(low), float(high)
 
 
-def _p_value(values: Sequence[float], resolution: float) -> float:
-    """Compute the two-sided p of a mean of zero; 1 if nothing says how much seeds differ."""
+def _mean(values: Sequence[float], resolution: float) -> Any:
+    """Place Student's distribution at the mean: it has the interval, and the p of any other mean."""
+    return stats.t(len(values) - 1, fmean(values), _spread(values, resolution) / math.sqrt(len(values)))
+
+
+def _spread(values: Sequence[float], resolution: float) -> float:
+    """Compute the deviation to believe; it is infinite if nothing says how much seeds differ."""
     spread = max(stdev(values), resolution)
-    if not spread > 1e-12 * max(1.0, abs(fmean(values))):
-        return 1.0
-    return float(2 * stats.t.sf(abs(fmean(values)) / spread * math.sqrt(len(values)), len(values) - 1))
+    return spread if spread > 1e-12 * max(1.0, abs(fmean(values))) else math.inf

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,19 @@ def read_sentences(path: Path = RULES) -> tuple[list[Sentence], list[Sentence]]:
     values = tomllib.loads(path.read_text())
     related = [_sentence({"id": ""} | value) for value in values["related"]]
     return [_sentence(value) for value in values["sentence"]], [
-        replace(sentence, comparisons=(one,)) for sentence in related for one in sentence.comparisons
+        sentence._replace(comparisons=(one,)) for sentence in related for one in sentence.comparisons
     ]
 
 
 def _sentence(value: dict[str, Any]) -> Sentence:
-    options: dict[str, Any] = {
-        key: value.pop(key) for key in ("measure", "since", "successes", "definitions") if key in value
-    }
-    rules = [pair for rule in value.pop("rules") for pair in expanded(rule)]
-    comparisons = [one for rule, marks in rules for one in _comparisons(rule, marks, options)]
+    runs = Side("", "", "", measure=value.pop("measure", "figure"), since=value.pop("since", ""))
+    by_successes, definitions = value.pop("successes", False), value.pop("definitions", [""])
+    comparisons = (
+        one._replace(by_successes=by_successes)
+        for rule in value.pop("rules")
+        for text, marks in expanded(rule)
+        for one in _comparisons(text, marks, runs, definitions)
+    )
     return Sentence(comparisons=tuple(comparisons), **value)
 
 
@@ -45,42 +47,33 @@ def expanded(text: str, marks: tuple[str, ...] = ()) -> Iterator[tuple[str, tupl
         yield from expanded(text[: found.start()] + choice + text[found.end() :], (*marks, mark) if mark else marks)
 
 
-def _comparisons(rule: str, marks: tuple[str, ...], options: dict[str, Any]) -> Iterator[Comparison]:
+def _comparisons(rule: str, marks: tuple[str, ...], like: Side, definitions: Sequence[str]) -> Iterator[Comparison]:
     left, sign, right = re.split(r" (>|in|~) ", rule, maxsplit=1)
-    side, measured = _side(left, options)
-    own = (measured.split(",")[0],) if measured and not any(mark in measured for mark in marks) else ()
-    by_successes = options.get("successes", False)
+    side = _side(left, like)
+    measure = left.partition(":")[2]
+    own = [measure.split(",")[0]] if measure and not any(mark in measure for mark in marks) else []
+    label = ", ".join((*own, *marks))
     if sign == "in":
         low, high = map(float, right.split(" to "))
-        yield Comparison(", ".join((*own, *marks)), side, low=low, high=high)
+        yield Comparison(label, side, low=low, high=high)
     elif sign == "~":
         other, within = right.rsplit(" within ", 1)
-        yield Comparison(", ".join((*own, *marks)), side, _other(other, side), -float(within), float(within))
+        yield Comparison(label, side, _side(other, side), -float(within), float(within))
     elif re.fullmatch(r"[\d.]+", right):
-        for definition in options.get("definitions", [""]):
+        for definition in definitions:
             defined = side._replace(measure=f"{side.measure}, {definition}") if definition else side
-            yield Comparison(", ".join((*own, *marks)), defined, low=float(right), definition=definition)
+            yield Comparison(label, defined, low=float(right))
     else:
-        for each in [right] if right.startswith(":") else right.split(", "):
-            other_side = _other(each, side)
+        for each in right.split(", "):
+            other_side = _side(each, side)
             than = NAMES[other_side.model] if other_side.model != side.model else each.strip(":/")
-            label = ", ".join(dict.fromkeys((than, *marks)))
-            yield Comparison(label, side, other_side, by_successes=by_successes)
+            yield Comparison(", ".join(dict.fromkeys((than, *marks))), side, other_side)
 
 
-def _side(text: str, options: dict[str, Any]) -> tuple[Side, str]:
+def _side(text: str, like: Side) -> Side:
+    """Read EXPERIMENT/CONDITION/MODEL/feedforward:MEASURE, or MODEL; what is left out is as in another side."""
     path, _, measure = text.partition(":")
-    experiment, condition, model, *kind = path.split("/")
-    chosen = measure or options.get("measure", "figure")
-    return Side(experiment, condition, model, kind != ["feedforward"], chosen, options.get("since", "")), measure
-
-
-def _other(text: str, side: Side) -> Side:
-    if text.startswith(":"):
-        return side._replace(measure=text[1:])
-    if "/" not in text:
-        return side._replace(model=text)
-    experiment, condition, *model = text.split("/")
-    return side._replace(
-        experiment=experiment or side.experiment, condition=condition, model=model[0] if model else side.model
-    )
+    places = path.split("/") if "/" in path else ["", "", path]
+    named = dict(zip(("experiment", "condition", "model", "kind"), places, strict=False)) | {"measure": measure}
+    recurrent = like.recurrent and named.pop("kind", "") != "feedforward"
+    return like._replace(recurrent=recurrent, **{name: value for name, value in named.items() if value})
