@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from hetsyn_model.training.datasets.data import DataError
-from recipes.speech import adaptation, experiments, streams
+from recipes.speech import experiments, streams
 from recipes.speech.people import Division
-from recipes.speech.plan import PLAN, SPEAKERS
+from recipes.speech.plan import PLAN
 from recipes.speech.pool import gather_speech, of_people, read_pool
-from recipes.speech.report import RESULTS, adapted, report
+from recipes.speech.report import RESULTS, report
 from recipes.speech.training import SERVABLE, keep_served, run
-from recipes.speech.vocabulary import DIGITS, percent, vocabulary
+from recipes.speech.vocabulary import DIGITS, percent
 from recipes.speech.voices import others
 from recipes.speech.voices.corpus import digits, installed, synthesise
 
@@ -39,8 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("test", "judge runs on the people who test; look once"),
         ("digit-strings", "stream strings of digits of the people who test, with and without noise: word errors"),
         ("false-alarms", "stream speech and noise without a digit: how many are named in an hour?"),
-        ("adapt", "fine-tune the readout on five takes a digit of speakers left out: what is gained?"),
-        ("report", "write the page of all kept results, with its pictures"),
+        ("report", "write the page of all kept results, with its picture"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--data", type=Path, default=Path("data"), help="with people/ studio/ voices/ …")
@@ -86,18 +85,13 @@ def _run(arguments: argparse.Namespace) -> None:
             digit_strings(arguments.model, data)
         case "false-alarms":
             false_alarms(arguments.model)
-        case "adapt":
-            found = adaptation.study(arguments.runs, data, SPEAKERS)
-            _keep("adapt", found)
-            print(adapted(found))
         case "report":
             print(report(RESULTS))
 
 
 def digit_strings(model: Path, data: Path) -> None:
     """Judge a model on strings of digits, print the word errors and keep them."""
-    words = vocabulary("digits")
-    clips = [one for one in of_people(data / "people", Division.load(), words, "test") if one.word in DIGITS]
+    clips = [one for one in of_people(data / "people", "test") if one.word in DIGITS]
     found: dict[str, Any] = {"snr_db": streams.SNR_DB}
     said = streams.strings(clips)
     for noise in streams.NOISES:
@@ -145,9 +139,7 @@ def _train(name: str, runs: Path, data: Path) -> None:
     if (out / FINISHED).exists() and is_served:
         return
     recipe = replace(recipe, teachers=tuple(str(runs / teacher) for teacher in recipe.teachers))
-    pool, validation = read_pool(
-        data, Division.load(), recipe.vocabulary, recipe.draws, people=recipe.people, leave_out=recipe.leave_out
-    )
+    pool, validation = read_pool(data, recipe.draws, recipe.leave_out)
     history = run(out, recipe, pool, validation)  # of a finished run, what it kept
     if recipe.shape.kind in SERVABLE:
         keep_served(out, validation)

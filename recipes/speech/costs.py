@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from hetsyn_model.state import StateTensor, decision_layout, state_bytes
 from hetsyn_model.training.tied_layer import level_changes
 from recipes.speech.networks import BRANCHES, FILTERS, LIKE_HETSYN, SPIKING, Model, make, spec_of
 from recipes.speech.pool import Clip
-from recipes.speech.training import SERVED_TAIL_STEPS, Front, Recipe, encoder_spec, variation
+from recipes.speech.training import SERVED_TAIL_STEPS, Front, Recipe, encoder_spec
 from research.tasks.free_bank import FreeBank
 from research.tasks.neurons import trained_values as of_branches
 from service.contract.manifest import TensorDescription
@@ -29,9 +28,8 @@ BATCH: Final = 128
 
 def trained_values(recipe: Recipe) -> int:
     """Count the trained values of a run's network without auxiliary outputs; what is tied counts once."""
-    own = replace(recipe, words=0.0)
-    network = make(own.shape, encoder_spec(), own.outputs, 0)
-    if isinstance(network, Network) and own.shape.kind == "dh-snn":
+    network = make(recipe.shape, encoder_spec(), len(recipe.vocabulary.classes), 0)
+    if isinstance(network, Network) and recipe.shape.kind == "dh-snn":
         return of_branches(network.spec, "dh-snn", BRANCHES)
     return sum(value.numel() for value in network.parameters())
 
@@ -107,7 +105,7 @@ def _of_values(recipe: Recipe, encoder: EncoderSpec, outputs: int) -> tuple[int,
 @torch.no_grad()
 def _activity(model: Network | FreeBank, encoder: EncoderSpec, clips: Sequence[Clip]) -> Mapping[str, Any]:
     """Measure the share of steps in which a unit spikes, a mean over the units of each layer."""
-    front = Front(encoder, variation(old=False))
+    front = Front()
     spikes: dict[str, float] = dict.fromkeys(("input", *model.spec.layer_names[:-1]), 0.0)
     steps = 0
     for at in range(0, len(clips), BATCH):

@@ -15,10 +15,8 @@ from recipes.speech.plan import COMMANDS, PLAN
 from recipes.speech.pool import EVERY_TAKE, Clip, of_noise, of_people, of_wavs
 from recipes.speech.report import RESULTS
 from recipes.speech.training import Recipe, as_served, load_model, recipe_of
-from recipes.speech.vocabulary import Vocabulary
 
-BENCHMARK: Final = tuple(f"commands-{kind}-" for kind in COMMANDS)
-CLEAN_ALONE: Final = ("a-", "b-", *BENCHMARK)  # runs of experiments are judged on clean words alone
+BENCHMARK: Final = tuple(f"commands-{kind}-" for kind in COMMANDS)  # judged on clean words alone
 
 
 def judge(name: str, runs: Path, data: Path, part: str) -> None:
@@ -26,9 +24,9 @@ def judge(name: str, runs: Path, data: Path, part: str) -> None:
     recipe = PLAN[name]
     words = recipe.vocabulary
     model, outputs = as_served(load_model(runs / name), recipe)
-    conditions = ["clean"] if name.startswith(CLEAN_ALONE) else list(CONDITIONS)
+    conditions = ["clean"] if name.startswith(BENCHMARK) else list(CONDITIONS)
     found: dict[str, Any] = {}
-    least = _chosen(name, words, part)
+    least = _chosen(name) if part == "test" else None
     sounds = _clips(recipe, data, part)
     if part == "test":
         found["values"] = trained_values(recipe_of(runs / name))  # of the run, whatever the plan has by now
@@ -39,7 +37,7 @@ def judge(name: str, runs: Path, data: Path, part: str) -> None:
         for condition in conditions if source != "noise" else ["clean"]:
             heard = hear(model, clips, outputs, condition)
             if least is None:  # the first: clean words of people
-                least = {power: threshold(heard, words, power=power) for power in POWERS}
+                least = {power: threshold(heard, words, power) for power in POWERS}
             is_clean = condition == "clean"
             each[condition] = {
                 str(power): figures(heard, words, least[power], power, is_detailed=is_clean and power == SERVED)
@@ -57,36 +55,28 @@ def judge(name: str, runs: Path, data: Path, part: str) -> None:
 
 def _clips(recipe: Recipe, data: Path, part: str) -> dict[str, Sequence[Clip]]:
     """Read the recordings that judge: people, and takes of FSDD that nobody trained on."""
-    division, words = Division.load(), recipe.vocabulary
+    studio = of_wavs(data / "studio", "studio")
     if part == "validate":
-        people = of_people(data / "people", division, words, "validation")
-        if words.rejects:  # words that nobody trains on may be said by those who train
-            trained = of_people(data / "people", division, words, "train")
-            people += [one for one in trained if one.word in division.held_out_words]
-        studio = [one for one in of_wavs(data / "studio", words, "studio") if one.take % EVERY_TAKE == 0]
+        people = of_people(data / "people", "validation")
+        # words that nobody trains on may be said by those who train
+        held_out = Division.load().held_out_words
+        people += [one for one in of_people(data / "people", "train") if one.word in held_out]
+        studio = [one for one in studio if one.take % EVERY_TAKE == 0]
     else:
-        people = of_people(data / "people", division, words, "test")
-        studio = [one for one in of_wavs(data / "studio", words, "studio") if one.speaker == recipe.leave_out]
-    if not words.rejects:
-        people = [one for one in people if one.word in words.named]
+        people = of_people(data / "people", "test")
+        studio = [one for one in studio if one.speaker == recipe.leave_out]
     found: dict[str, Sequence[Clip]] = {"people": people}
     if studio and recipe.model == "digits":
         found["studio"] = studio
-    if words.rejects:
-        found["noise"] = of_noise(words)
-    return found
+    return found | {"noise": of_noise()}
 
 
-def _chosen(name: str, words: Vocabulary, part: str) -> dict[int, float] | None:
-    """The threshold of each power, as the people who choose have it; None where they are about to choose it.
+def _chosen(name: str) -> dict[int, float]:
+    """Read the threshold of each power that the people who choose have chosen.
 
     Raises:
         DataError: they have not chosen one yet.
     """
-    if not words.rejects:
-        return dict.fromkeys(POWERS, 0.0)
-    if part == "validate":
-        return None
     path = RESULTS / "validate" / f"{name}.json"
     if not path.exists():
         raise DataError(f"{name}: has no threshold yet: run python -m recipes.speech validate {name}")
@@ -101,9 +91,8 @@ def _print(name: str, found: dict[str, Any]) -> None:
             line = f"{name:18} {source:7} {condition:22}"
             if shown["closed"]["of"]:
                 line += f" closed {rate(by_power['0']['closed']):.3f} / {rate(shown['closed']):.3f}"
-            if "refused" in shown and shown["refused"]["of"]:
                 line += f" right {rate(shown['right and named']):.3f} refused {rate(shown['refused']):.3f}"
-            if "others named" in shown and shown["others named"]["of"]:
+            if shown["others named"]["of"]:
                 line += f" named {rate(shown['others named']):.3f}"
             if "least" in by_power and source == "people":
                 line += f" at --least-probability {by_power['least'][str(SERVED)]:.2f}"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recipes.speech.networks import Model, readout
 from recipes.speech.pool import RATE_HZ, Clip
-from recipes.speech.training import Front, encoded, encoder_spec, probabilities, variation
+from recipes.speech.training import encoded, probabilities
 from recipes.speech.vocabulary import SILENCE, Vocabulary
 
 Audio = NDArray[np.float32]
@@ -88,7 +88,7 @@ class Heard:
     """The answers of a network to recordings.
 
     Attributes:
-        clips: recordings that the network heard.
+        clips: recordings that the network heard, shorter ones first.
         probabilities: float64 [recordings, outputs] for each decision. The key is the power n: step t counts t^n times.
     """
 
@@ -105,17 +105,16 @@ def hear(model: Model, clips: Sequence[Clip], outputs: Sequence[int], condition:
     """
     change = CONDITIONS[condition]
     changed = [replace(one, audio=change(one.audio, _rng(one, condition))) for one in clips]
-    front = Front(encoder_spec(), variation(old=False))
-    order = sorted(range(len(changed)), key=lambda index: changed[index].audio.size)
+    heard: list[Clip] = []
     found: dict[int, list[torch.Tensor]] = {power: [] for power in POWERS}
     model.eval()
     with torch.no_grad():
-        for batch in encoded(front, changed):
+        for part, batch in encoded(changed):
+            heard += part
             logits = readout(model, batch)[..., list(outputs)]
             for power in POWERS:
                 found[power].append(probabilities(logits, batch.steps, power))
-    back = np.argsort(order)
-    return Heard(clips, {power: torch.cat(found[power]).numpy()[back] for power in POWERS} if clips else {})
+    return Heard(heard, {power: torch.cat(found[power]).numpy() for power in POWERS})
 
 
 def _rng(clip: Clip, condition: str) -> np.random.Generator:
@@ -130,13 +129,13 @@ def best_of(heard: Heard, vocabulary: Vocabulary, power: int) -> FloatArray:
     return np.asarray(heard.probabilities[power][:, : len(vocabulary.named)].max(1), np.float64)
 
 
-def threshold(heard: Heard, vocabulary: Vocabulary, refused: float = REFUSED, power: int = 3) -> float:
-    """Find the threshold on the likeliest word's probability that refuses a share of the model's own words."""
+def threshold(heard: Heard, vocabulary: Vocabulary, power: int) -> float:
+    """Find the threshold on the likeliest word's probability that refuses ``REFUSED`` of the model's own words."""
     own = [index for index, one in enumerate(heard.clips) if one.word in vocabulary.named]
-    return float(np.quantile(best_of(heard, vocabulary, power)[own], refused))
+    return float(np.quantile(best_of(heard, vocabulary, power)[own], REFUSED))
 
 
-def closed(heard: Heard, vocabulary: Vocabulary, power: int = 3) -> NDArray[np.bool_]:
+def closed(heard: Heard, vocabulary: Vocabulary, power: int) -> NDArray[np.bool_]:
     """Compare the likeliest word with the one that was said, [recordings]. Refused recordings count, too."""
     best = heard.probabilities[power][:, : len(vocabulary.named)].argmax(1)
     return np.array([vocabulary.named[index] == one.word for index, one in zip(best, heard.clips, strict=True)], bool)
@@ -161,25 +160,18 @@ def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int, *, i
         vocabulary: classes of the network.
         least: threshold on the likeliest word's probability; a recording below it is refused.
         power: key of ``heard.probabilities``.
-        is_detailed: whether to count by word and by speaker, too.
+        is_detailed: whether to count by word, too.
     """
     right, named = closed(heard, vocabulary, power), best_of(heard, vocabulary, power) >= least
     words = np.array([one.word for one in heard.clips], object)
     own = np.isin(words, vocabulary.named)
-    found: dict[str, Any] = {"closed": counts(right[own])}
-    if vocabulary.rejects:
-        found |= {
-            "right and named": counts((right & named)[own]),
-            "refused": counts((~named)[own]),
-            "others named": counts(named[~own]),
-        }
+    found: dict[str, Any] = {
+        "closed": counts(right[own]),
+        "right and named": counts((right & named)[own]),
+        "refused": counts((~named)[own]),
+        "others named": counts(named[~own]),
+    }
     if is_detailed:
-        speakers: dict[str, tuple[int, int]] = {}
-        for one, is_right in zip(np.array(heard.clips, object)[own], right[own], strict=True):
-            before = speakers.get(one.speaker, (0, 0))
-            speakers[one.speaker] = before[0] + int(is_right), before[1] + 1
         found["by word"] = {word: counts(right[words == word]) for word in vocabulary.named if word in words}
-        found["by speaker"] = speakers
-    if is_detailed and vocabulary.rejects:
         found["named by word"] = {word or SILENCE: counts(named[words == word]) for word in sorted({*words[~own]})}
     return found

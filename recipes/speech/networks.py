@@ -1,9 +1,9 @@
-"""What hears the band levels: a HetSyn network, and networks without spikes of as many values beside it."""
+"""What hears the band levels: spiking networks, and networks without spikes of as many values beside them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -12,29 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hetsyn_model.encoders.encoder import EncoderSpec
-from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, SurrogateSpec
-from hetsyn_model.synapses.bank import BankWeights, sum_bank
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.tied_layer import tied_network
 from research.tasks.dendrites import tie_branches
-from research.tasks.free_bank import FreeBank, spread_bank
-
-RATE: Final = 0.05  # what a neuron of the network with tanh gives at most: a spike in twenty steps
+from research.tasks.free_bank import FreeBank, SavedModule, spread_bank
 
 
-class Plain(nn.Module):
-    """A network without spikes, as the training loop takes it."""
-
-    def save(self) -> Mapping[str, object]:
-        return {"tensors": self.state_dict()}
-
-    def restore(self, saved: Mapping[str, object]) -> None:
-        self.load_state_dict(cast(Mapping[str, Any], saved["tensors"]))
-
-
-class Gru(Plain):
+class Gru(SavedModule):
     """Two layers of gated recurrent units on the changes of the band levels."""
 
     def __init__(self, bands: int, outputs: int, hidden: tuple[int, int]) -> None:
@@ -49,7 +35,7 @@ class Gru(Plain):
         return cast(Tensor, self.readout(functional.dropout(x, 0.2, self.training)))
 
 
-class Convolutional(Plain):
+class Convolutional(SavedModule):
     """A small two-dimensional network on the band levels; it hears a clip whole, so it is not causal.
 
     Args:
@@ -83,45 +69,13 @@ class Convolutional(Plain):
         return cast(Tensor, logits).unsqueeze(1).expand(-1, steps, -1)
 
 
-class Tanh(Network):
-    """The HetSyn network with tanh in place of threshold and reset: the same weights and decays, no spikes.
-
-    A neuron gives at most ``RATE``. With 1, it gives twenty times as much as one that fires in a step of twenty, and
-    its currents, which no reset brings down, hold every neuron at its bound from the first steps on.
-    """
-
-    def readout(self, batch: Batch) -> Tensor:
-        """Run the network on a batch: potentials [b, longest, outputs]."""
-        compiled = self.compile("bank")
-        x: Tensor | Events = batch.events
-        dropout = self.spec.dropout if self.training else 0.0
-        for layer in compiled.layers:
-            synapses = layer.synapses
-            assert isinstance(synapses, BankWeights)
-            drive = synapses.enter(x)
-            size = synapses.decays.shape[0]
-            neurons = drive.shape[2] // size
-            current = drive.new_zeros(drive.shape[0], size, neurons)
-            out = drive.new_zeros(drive.shape[0], neurons)
-            outs: list[Tensor] = []
-            for arriving in drive.unbind(1):
-                if synapses.weight_rec is not None:
-                    arriving = arriving + out @ synapses.weight_rec
-                current = synapses.decays.unsqueeze(-1) * current + arriving.view(current.shape)
-                total = sum_bank(current)
-                out = total if layer.threshold is None else RATE * torch.tanh(total)
-                outs.append(out)
-            x = functional.dropout(torch.stack(outs, 1), dropout)
-        return torch.stack(outs, 1)
-
-
 @dataclass(frozen=True)
 class Shape:
     """What network, and how large.
 
     Attributes:
         kind: ``hetsyn``, ``hetneu``, ``alif``, ``lif``, ``dh-snn`` (``BRANCHES`` a neuron), ``free-bank`` (``FILTERS``
-            decays a layer, and weights a synapse), ``tanh``, ``gru`` or ``cnn``.
+            decays a layer, and weights a synapse), ``gru`` or ``cnn``.
         hidden: neurons of the two layers of a recurrent network.
         dropout: of a spiking network.
     """
@@ -131,7 +85,7 @@ class Shape:
     dropout: float = 0.2
 
 
-LIKE_HETSYN: Final = ("hetsyn", "dh-snn", "free-bank", "tanh")
+LIKE_HETSYN: Final = ("hetsyn", "dh-snn", "free-bank")
 SPIKING: Final = ("hetsyn", "hetneu", "alif", "lif", "dh-snn", "free-bank")
 BRANCHES, FILTERS = 4, 2
 MIDDLE_TAU_STEPS: Final = math.sqrt(2.0 * 30.0)  # the free bank's decays span the time constants that others begin with
@@ -165,7 +119,7 @@ def spec_of(shape: Shape, encoder: EncoderSpec, outputs: int) -> NetworkSpec:
     )
 
 
-Model = Network | FreeBank | Plain
+Model = Network | SavedModule
 
 
 def make(shape: Shape, encoder: EncoderSpec, outputs: int, seed: int) -> Model:
@@ -180,17 +134,11 @@ def make(shape: Shape, encoder: EncoderSpec, outputs: int, seed: int) -> Model:
         tie_branches(network, BRANCHES, seed)
     if shape.kind == "free-bank":
         return FreeBank(network, spread_bank(MIDDLE_TAU_STEPS, FILTERS))
-    if shape.kind != "tanh":
-        return network
-    other = Tanh(network.spec, seed=seed)
-    other.load_state_dict(network.state_dict())
-    return other
+    return network
 
 
 def readout(model: Model, batch: Batch) -> Tensor:
     """Run a model on the level changes of a batch: potentials or logits [b, longest, outputs]."""
-    if isinstance(model, Tanh):
-        return model.readout(batch)
     if isinstance(model, Network | FreeBank):
         return model.rollout(batch.events, "bank", batch.steps).readout
     return cast(Tensor, model(batch))

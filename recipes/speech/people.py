@@ -29,8 +29,8 @@ class Division:
     held_out_words: tuple[str, ...]
 
     @staticmethod
-    def load(path: Path = DIVISION) -> Division:
-        return Division(**{name: tuple(names) for name, names in json.loads(path.read_text()).items()})
+    def load() -> Division:
+        return Division(**{name: tuple(names) for name, names in json.loads(DIVISION.read_text()).items()})
 
     def part_of(self, speaker: str) -> Part | None:
         """Return what a speaker is for; None for one who is not listed."""

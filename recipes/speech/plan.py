@@ -12,17 +12,8 @@ from recipes.speech.training import Recipe
 SEEDS: Final = (0, 1, 2)
 SPEAKERS: Final = ("george", "jackson", "lucas", "nicolas", "theo")
 
-# version 1 of the digits, without teachers
-UNCHANGED: Final = Recipe(
-    rejects=False, draws=Draws(digit=448, studio=0.3, voices=0.25), bank_size=4, refit_every=0, old_variation=True
-)
-# most commands, other words, noise and phrases of what was tried: the people who choose heard these named most
-ALL_WORDS: Final = Draws(
-    digit=400, studio=0.3, voices=0.25, command=200, rare=250, synthesised=1000, speech=100, spliced=250, noise=300,
-    phrases=250,
-)  # fmt: skip
-DIGITS: Final = Recipe(draws=ALL_WORDS, epochs=16, words=0.3)
-COMMAND_DRAWS: Final = replace(ALL_WORDS, digit=90, command=375)
+DIGITS: Final = Recipe(epochs=16)
+COMMAND_DRAWS: Final = Draws(digit=90, command=375)
 # of equal numbers of trained values, to half a percent: a decay a synapse doubles them, and so does a second weight
 COMMANDS: Final = {
     "hetsyn": (128, 64),
@@ -34,24 +25,11 @@ COMMANDS: Final = {
     "gru": (100, 56),
     "cnn": (24, 36, 54, 76),
 }
-EQUAL: Final = {"tanh": (128, 64), "gru": (100, 56), "cnn": (24, 36, 54, 76)}
 
 
 def _plan() -> dict[str, Recipe]:
     runs: dict[str, Recipe] = {}
     for seed in SEEDS:
-        # experiment A: people
-        for people in (0, 20, 100, None):
-            name = "all" if people is None else str(people)
-            runs[f"a-{name}-{seed}"] = replace(UNCHANGED, people=people, seed=seed)
-        # do the frequent other words help, as classes to refuse or as an auxiliary readout?
-        frequent = replace(UNCHANGED.draws, command=180)
-        runs[f"a-unknown-{seed}"] = replace(UNCHANGED, rejects=True, draws=frequent, seed=seed)
-        runs[f"a-words-{seed}"] = replace(UNCHANGED, rejects=True, draws=frequent, words=0.5, seed=seed)
-        # experiment B: spikes, cell, encoder and causality
-        for kind, hidden in EQUAL.items():
-            rate = {"tanh": 5e-3, "gru": 4e-3, "cnn": 4e-3}[kind]
-            runs[f"b-{kind}-{seed}"] = replace(UNCHANGED, shape=Shape(kind, hidden), learning_rate=rate, seed=seed)
         # the digits: a teacher that is not causal, then the network that is shipped
         runs[f"teacher-{seed}"] = replace(DIGITS, shape=Shape("cnn", (32, 48, 64, 96)), learning_rate=4e-3, seed=seed)
         runs[f"digits-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (256, 128)), teachers=("teacher-0",), seed=seed)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hetsyn_model.training.datasets.data import DataError, Recording, read_wav
 from hetsyn_model.training.datasets.examples import digest_of
 from recipes.speech.people import Division, Part
-from recipes.speech.vocabulary import DIGITS, FREQUENT, SILENCE, UNKNOWN, Vocabulary
+from recipes.speech.vocabulary import DIGITS, FINE_WORDS, FREQUENT, SILENCE, UNKNOWN, fine_word
 
 Source = Literal["studio", "voice", "person", "speech", "noise"]
 Audio = NDArray[np.float32]
@@ -64,14 +64,11 @@ class Clip(Recording):
         return self.audio[self.active[0] : self.active[1]]
 
 
-def clip(
-    audio: Audio, label: int, speaker: str, take: int, source: Source, word: str, *, is_cut: bool = True
-) -> Clip | None:
+def clip(audio: Audio, speaker: str, take: int, source: Source, word: str, *, is_cut: bool = True) -> Clip | None:
     """Describe a recording with its loud part; None for one that is all but silent.
 
     Args:
         audio: float32 [samples].
-        label: of the fine word.
         speaker: who says it.
         take: number of the recording.
         source: where it comes from.
@@ -85,16 +82,16 @@ def clip(
             return None
         loud = np.flatnonzero(energy >= energy.max() * 10 ** (-ACTIVE_DB / 10))
         active = (int(loud[0]) * FRAME, min(audio.size, (int(loud[-1]) + 1) * FRAME))
-    return Clip(audio, label, speaker, take, source, word, active)
+    return Clip(audio, fine_word(SILENCE if source == "noise" else word), speaker, take, source, word, active)
 
 
-def of_people(folder: Path, division: Division, vocabulary: Vocabulary, part: Part) -> list[Clip]:
+def of_people(folder: Path, part: Part) -> list[Clip]:
     """Read the recordings of one part of the people; folders with an underscore in front have no words.
 
     Raises:
         DataError: there are none, or a file has another name.
     """
-    found = []
+    found, division = [], Division.load()
     paths = sorted(path for end in ("flac", "wav") for path in folder.glob(f"[!_]*/*.{end}"))
     if not paths:
         raise DataError(f"{folder}: contains no WORD/SPEAKER_nohash_TAKE.wav: put Google Speech Commands there")
@@ -107,8 +104,7 @@ def of_people(folder: Path, division: Division, vocabulary: Vocabulary, part: Pa
         audio, rate_hz = soundfile.read(path, dtype="float32")
         if rate_hz != RATE_HZ:
             audio = np.asarray(soxr.resample(audio, rate_hz, RATE_HZ), np.float32)
-        word = path.parent.name
-        made = clip(audio, vocabulary.word(word), match["speaker"], int(match["take"]), "person", word)
+        made = clip(audio, match["speaker"], int(match["take"]), "person", path.parent.name)
         if made is not None:
             found.append(made)
     return found
@@ -119,7 +115,7 @@ _OF_PEOPLE = re.compile(r"(?P<speaker>[0-9a-f]+)_(?:nohash_)?(?P<take>\d+)(?:_\w
 _WAV = re.compile(r"(?P<word>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
 
 
-def of_wavs(folder: Path, vocabulary: Vocabulary, source: Source) -> list[Clip]:
+def of_wavs(folder: Path, source: Source) -> list[Clip]:
     """Read WORD_SPEAKER_TAKE.wav; a number is a digit.
 
     Raises:
@@ -131,7 +127,7 @@ def of_wavs(folder: Path, vocabulary: Vocabulary, source: Source) -> list[Clip]:
         if match is None:
             raise DataError(f"{path}: the name is not WORD_SPEAKER_TAKE.wav")
         word = DIGITS[int(match["word"])] if match["word"].isdecimal() else match["word"]
-        made = clip(read_wav(path, RATE_HZ), vocabulary.word(word), match["speaker"], int(match["take"]), source, word)
+        made = clip(read_wav(path, RATE_HZ), match["speaker"], int(match["take"]), source, word)
         if made is not None:
             found.append(made)
     if not found:
@@ -139,7 +135,7 @@ def of_wavs(folder: Path, vocabulary: Vocabulary, source: Source) -> list[Clip]:
     return found
 
 
-def of_speech(folder: Path, vocabulary: Vocabulary, piece_s: tuple[float, float] = (0.3, 0.9)) -> list[Clip]:
+def of_speech(folder: Path, piece_s: tuple[float, float] = (0.3, 0.9)) -> list[Clip]:
     """Cut the recordings of a folder into pieces of other speech, without its pauses; the same in every run."""
     rng = np.random.default_rng(0)
     found: list[Clip] = []
@@ -150,7 +146,7 @@ def of_speech(folder: Path, vocabulary: Vocabulary, piece_s: tuple[float, float]
             size = int(rng.integers(shortest, longest + 1))
             piece = audio[at : at + size]
             at += size
-            made = clip(piece, vocabulary.word(UNKNOWN), path.stem, len(found), "speech", "")
+            made = clip(piece, path.stem, len(found), "speech", "")
             if made is not None and made.length >= shortest // 2:
                 found.append(made)
     return found
@@ -178,7 +174,7 @@ def gather_speech(out: Path) -> int:
     return OTHER_SPEECH
 
 
-def of_noise(vocabulary: Vocabulary, piece_s: tuple[float, float] = (0.3, 1.0)) -> list[Clip]:
+def of_noise(piece_s: tuple[float, float] = (0.3, 1.0)) -> list[Clip]:
     """Make quiet, noise of any colour and level that swells and fades, tones and clicks; the same in every run."""
     rng, found = np.random.default_rng(1), []
     for number in range(NOISES):
@@ -202,13 +198,13 @@ def of_noise(vocabulary: Vocabulary, piece_s: tuple[float, float] = (0.3, 1.0)) 
             swell_db = np.interp(np.linspace(0, 3, samples), np.arange(4), rng.normal(0.0, 6.0, 4))
             audio = level * 10 ** (swell_db / 20) * audio / audio.std()
         sound = np.clip(audio, -1.0, 1.0).astype(np.float32)
-        made = clip(sound, vocabulary.word(SILENCE), f"noise-{kind}", number, "noise", "", is_cut=False)
+        made = clip(sound, f"noise-{kind}", number, "noise", "", is_cut=False)
         assert made is not None
         found.append(made)
     return found
 
 
-def splice(first: Clip, second: Clip, label: int, rng: np.random.Generator) -> Clip | None:
+def splice(first: Clip, second: Clip, rng: np.random.Generator) -> Clip | None:
     """Join the first half of one word and the second half of another: a word that nobody says, by real voices."""
     if frozenset({first.word, second.word}) in ALIKE or first.word == second.word:
         return None
@@ -223,10 +219,10 @@ def splice(first: Clip, second: Clip, label: int, rng: np.random.Generator) -> C
     ramp = np.linspace(0, 1, fade, dtype=np.float32)
     joint = a[-fade:] * (1 - ramp) + b[:fade] * ramp
     audio = np.concatenate([a[:-fade], joint, b[fade:]])
-    return clip(audio, label, first.speaker, 0, "person", "", is_cut=False)
+    return clip(audio, first.speaker, 0, "person", "", is_cut=False)
 
 
-def phrase(words: Sequence[Clip], label: int, rng: np.random.Generator) -> Clip:
+def phrase(words: Sequence[Clip], rng: np.random.Generator) -> Clip:
     """Join words as a sentence has them, with hardly a pause: a digit at its end is no single word."""
     loudness = np.sqrt(np.square(words[0].spoken).mean())
     parts: list[Audio] = []
@@ -235,14 +231,16 @@ def phrase(words: Sequence[Clip], label: int, rng: np.random.Generator) -> Clip:
         parts.append(one.spoken * np.float32(np.clip(loudness / max(1e-6, own), 0.1, 10.0)))
         parts.append(np.zeros(int(rng.integers(0, round(PHRASE_PAUSE_S * RATE_HZ))), np.float32))
     audio = np.concatenate(parts[:-1])[-round(PHRASE_S * RATE_HZ) :]
-    made = clip(audio, label, words[0].speaker, 0, "person", "", is_cut=False)
+    made = clip(audio, words[0].speaker, 0, "person", "", is_cut=False)
     assert made is not None
     return made
 
 
 @dataclass(frozen=True)
 class Draws:
-    """How many examples of each kind an epoch has.
+    """How many examples of each kind an epoch has; by default as many as the digits' epochs have.
+
+    Of what was tried, most commands, other words, noise and phrases: the people who choose heard these named most.
 
     Attributes:
         digit: of each digit.
@@ -257,16 +255,16 @@ class Draws:
         noise: quiet, noise, tones and clicks.
     """
 
-    digit: int = 450
+    digit: int = 400
     studio: float = 0.3
     voices: float = 0.25
-    command: int = 0
-    rare: int = 0
-    synthesised: int = 0
-    speech: int = 0
-    spliced: int = 0
-    phrases: int = 0
-    noise: int = 0
+    command: int = 200
+    rare: int = 250
+    synthesised: int = 1000
+    speech: int = 100
+    spliced: int = 250
+    phrases: int = 250
+    noise: int = 300
 
 
 @dataclass
@@ -275,15 +273,12 @@ class Pool:
 
     clips: Sequence[Clip]
     draws: Draws
-    vocabulary: Vocabulary
     _by: dict[tuple[str, Source], list[Clip]] = field(init=False)
 
     def __post_init__(self) -> None:
         by: dict[tuple[str, Source], list[Clip]] = defaultdict(list)
         for one in self.clips:
-            known = one.word in FREQUENT
-            key = one.word if known else SILENCE if one.source == "noise" else UNKNOWN
-            by[key, one.source].append(one)
+            by[FINE_WORDS[one.label], one.source].append(one)
         self._by = dict(by)
 
     @property
@@ -331,62 +326,41 @@ class Pool:
 
     def _phrases(self, count: int, rng: np.random.Generator) -> Iterator[Clip]:
         pool = [one for one in self.clips if one.source in ("person", "studio", "voice")]
-        label = self.vocabulary.word(UNKNOWN)
         for _ in range(count):
             words = rng.integers(0, len(pool), int(rng.integers(2, 5)))
-            yield phrase([pool[int(index)] for index in words], label, rng)
+            yield phrase([pool[int(index)] for index in words], rng)
 
     def _spliced(self, count: int, rng: np.random.Generator) -> Iterator[Clip]:
         pool = [one for one in self.clips if one.source in ("person", "studio") and one.word in FREQUENT]
-        label = self.vocabulary.word(UNKNOWN)
         for _ in range(count):
             first, second = (pool[int(index)] for index in rng.integers(0, len(pool), 2))
-            made = splice(first, second, label, rng)
+            made = splice(first, second, rng)
             if made is not None:
                 yield made
 
 
-def read_pool(
-    data: Path,
-    division: Division,
-    vocabulary: Vocabulary,
-    draws: Draws,
-    *,
-    people: int | None = None,
-    leave_out: str = "",
-) -> tuple[Pool, list[Clip]]:
+def read_pool(data: Path, draws: Draws, leave_out: str) -> tuple[Pool, list[Clip]]:
     """Read what a run trains on, and what validates it.
 
     Args:
         data: folder with people, studio, voices, others and speech; README.md says what they are.
-        division: of the people.
-        vocabulary: of the model.
         draws: of an epoch.
-        people: training people, the first of a fixed order; None for all.
-        leave_out: speaker of FSDD who is left out.
+        leave_out: speaker of FSDD who is left out; empty for none.
 
     Returns:
         The pool, and the validation recordings: people, and every tenth take of FSDD.
     """
-    every = of_people(data / "people", division, vocabulary, "train")
-    if people is not None:
-        order = np.random.default_rng(7).permutation(np.array(sorted(division.train))).tolist()
-        chosen = set(order[:people])
-        every = [one for one in every if one.speaker in chosen]
-    train = [one for one in every if one.word not in division.held_out_words]
-    studio = [one for one in of_wavs(data / "studio", vocabulary, "studio") if one.speaker != leave_out]
+    held_out = Division.load().held_out_words
+    every = of_people(data / "people", "train")
+    train = [one for one in every if one.word not in held_out]
+    studio = [one for one in of_wavs(data / "studio", "studio") if one.speaker != leave_out]
     train += [one for one in studio if one.take % EVERY_TAKE]
-    train += of_wavs(data / "voices", vocabulary, "voice")
-    if draws.synthesised:
-        train += [
-            one for one in of_wavs(data / "others", vocabulary, "voice") if one.word not in division.held_out_words
-        ]
-    if draws.speech:
-        train += of_speech(data / "speech", vocabulary)
-    if draws.noise:
-        train += of_noise(vocabulary)
-    validation = of_people(data / "people", division, vocabulary, "validation")
+    train += of_wavs(data / "voices", "voice")
+    train += [one for one in of_wavs(data / "others", "voice") if one.word not in held_out]
+    train += of_speech(data / "speech")
+    train += of_noise()
+    validation = of_people(data / "people", "validation")
     # words that nobody trains on may be said by those who train
-    validation += [one for one in every if one.word in division.held_out_words and people is None]
+    validation += [one for one in every if one.word in held_out]
     validation += [one for one in studio if one.take % EVERY_TAKE == 0]
-    return Pool(train, draws, vocabulary), validation
+    return Pool(train, draws), validation

@@ -1,4 +1,4 @@
-"""The page of all kept results, with its pictures."""
+"""The page of all kept results, with its picture."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def left_out(found: Mapping[str, Result]) -> str:
 
 
 def adapted(found: Mapping[str, Any]) -> str:
-    """``adaptation.study``: each speaker with the settings that are best for the others, and the mean gain."""
+    """Five takes a digit: each speaker with the settings that are best for the others, and the mean gain."""
     rows, gains = [], []
     names = [name for name in next(iter(found.values())) if name != "before"]
     for speaker, each in found.items():
@@ -211,7 +211,7 @@ def streamed() -> str:
 
 
 def report(out: Path) -> str:
-    """Write the page of all kept results and its pictures into a folder, and return the page."""
+    """Write the page of all kept results and its picture into a folder, and return the page."""
     found = results("test")
     groups = by_group(found)
     parts = [
@@ -220,7 +220,6 @@ def report(out: Path) -> str:
         "have 95% intervals: Wilson's of one run, Student's over three runs or more.\n",
         "## People: the recipe of version 1 with more of them\n",
         comparison(groups, EXPERIMENT_A),
-        "![Digits of strangers against the people in the training, a dot a speaker](strangers.png)\n",
         "## Spikes, cell, encoder and causality, at equal data and trained values\n",
         comparison(groups, EXPERIMENT_B),
         "## The digits\n",
@@ -242,48 +241,9 @@ def report(out: Path) -> str:
         parts += ["## Ten commands of strangers, at equal trained values\n", benchmark(groups)]
         parts += ["![Accuracy against state and energy of a step](commands.png)\n"]
         draw_benchmark(groups, out / "commands.png")
-    draw_people(groups, out / "strangers.png")
     page = "\n".join(parts)
     (out / PAGE).write_text(page)
     return page
-
-
-def _speakers(runs: Sequence[Result]) -> dict[str, float]:
-    """The share of each speaker's words that is right, over all seeds."""
-    right: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for run in runs:
-        for speaker, (count, of) in run["people"]["clean"][str(SERVED)]["by speaker"].items():
-            right[speaker][0] += count
-            right[speaker][1] += of
-    return {speaker: count / of for speaker, (count, of) in right.items()}
-
-
-def draw_people(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
-    """Accuracy against the number of training people: a dot a speaker, and the mean of all recordings."""
-    names = {"a-0": "0", "a-20": "20", "a-100": "100", "a-all": "431"}
-    known = [(text, groups[group]) for group, text in names.items() if group in groups]
-    figure, axes = pyplot().subplots(figsize=(7.5, 4.2), layout="constrained")
-    jitter = np.random.default_rng(0)
-    for place, (_, runs) in enumerate(known):
-        each = list(_speakers(runs).values())
-        axes.plot(
-            place + jitter.uniform(-0.3, 0.3, len(each)),
-            100 * np.array(each) + jitter.uniform(-1.2, 1.2, len(each)),
-            "o",
-            color="#8a8a8a",
-            alpha=0.45,
-            markersize=4,
-            markeredgewidth=0,
-        )
-        shares = [100 * _of(run, "closed") for run in runs]
-        axes.plot([place - 0.35, place + 0.35], [fmean(shares)] * 2, color="#c0392b", linewidth=2)
-        axes.annotate(f"{fmean(shares):.1f}%", (place + 0.36, fmean(shares)), va="center", color="#c0392b")
-    axes.set_xticks(range(len(known)), [text for text, _ in known])
-    axes.set_xlim(-0.5, len(known) - 0.2)
-    axes.set_xlabel("people in the training")
-    axes.set_ylabel("digits of strangers, right (%)")
-    plain(axes, grid="y")
-    save(figure, path)
 
 
 def draw_benchmark(groups: Mapping[str, Sequence[Result]], path: Path) -> None:

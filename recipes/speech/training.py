@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
-from hetsyn_model.encoders.encoder import Encoder, EncoderSpec
+from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.readout import decide
 from hetsyn_model.rollout import Rollout
@@ -24,7 +24,7 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import load_config
 from hetsyn_model.training.datasets.data import DataError
-from hetsyn_model.training.encoding.augment import AugmentSpec, augment_batch
+from hetsyn_model.training.encoding.augment import augment_batch
 from hetsyn_model.training.encoding.front import AudioFront
 from hetsyn_model.training.fitting import KEPT_STREAMS, keep_streams
 from hetsyn_model.training.history import History, ValidationResult
@@ -33,7 +33,7 @@ from hetsyn_model.training.schedule import cosine_factor
 from hetsyn_model.training.tied_layer import level_changes, untie
 from recipes.speech.networks import Model, Shape, keep_outputs, make, readout
 from recipes.speech.pool import Clip, Draws, Pool
-from recipes.speech.vocabulary import Vocabulary, percent, vocabulary
+from recipes.speech.vocabulary import FINE_WORDS, VOCABULARIES, Vocabulary, percent
 
 BEST = "best.pt"
 DESCRIPTIONS: Final = {
@@ -53,10 +53,9 @@ class Recipe:
 
     Attributes:
         model: ``digits`` or ``commands``.
-        rejects: whether there are classes for what is none of the words.
+        rejects, people, old_variation: always these; kept runs name them.
         shape: of the network.
         draws: of an epoch.
-        people: training people; None for all.
         leave_out: speaker of FSDD who is left out.
         epochs: of training.
         batch: examples of an update.
@@ -68,15 +67,14 @@ class Recipe:
         words: weight of the auxiliary readout, which names every frequent word.
         teachers: folders of runs whose mean probabilities are learned.
         distillation: weight of them.
-        old_variation: whether recordings are varied as those of version 1 were.
         seed: of weights, draws and variation.
     """
 
     model: str = "digits"
-    rejects: bool = True
+    rejects: Literal[True] = True
     shape: Shape = field(default_factory=Shape)
     draws: Draws = field(default_factory=Draws)
-    people: int | None = None
+    people: None = None
     leave_out: str = ""
     epochs: int = 12
     batch: int = 64
@@ -85,69 +83,65 @@ class Recipe:
     refit_every: int = 5
     smoothing: float = 0.05
     late: float = 0.5
-    words: float = 0.0
+    words: float = 0.3
     teachers: tuple[str, ...] = ()
     distillation: float = 0.5
-    old_variation: bool = False
+    old_variation: Literal[False] = False
     seed: int = 0
 
     @property
     def vocabulary(self) -> Vocabulary:
-        return vocabulary(self.model, self.rejects)
+        return VOCABULARIES[self.model]
 
     @property
     def outputs(self) -> int:
         """Outputs in training: of the classes, then of the auxiliary words."""
-        return len(self.vocabulary.classes) + (len(self.vocabulary.words) if self.words else 0)
+        return len(self.vocabulary.classes) + len(FINE_WORDS)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels that are judged and served: the classes, then each other frequent word that has an auxiliary output.
+        """Labels that are judged and served: the classes, then each other frequent word.
 
         They compete in one softmax. A network that hears a frequent other word then need not call it unknown, nor a
         word of its own.
         """
-        words = self.vocabulary
-        return (*words.classes, *words.others) if self.words and words.rejects else words.classes
+        return (*self.vocabulary.classes, *self.vocabulary.others)
 
     @property
     def served_banks(self) -> list[int]:
         """Decays of each layer's bank as served."""
-        return [*(self.bank_size for _ in self.shape.hidden), READOUT_DECAYS if self.words else self.bank_size]
+        return [*(self.bank_size for _ in self.shape.hidden), READOUT_DECAYS]
 
     @property
     def kept(self) -> list[int]:
         """Indices of the outputs of ``labels``."""
-        words = self.vocabulary
-        auxiliary = [len(words.classes) + words.words.index(word) for word in self.labels[len(words.classes) :]]
-        return [*range(len(words.classes)), *auxiliary]
+        classes = len(self.vocabulary.classes)
+        return [*range(classes), *(classes + FINE_WORDS.index(word) for word in self.vocabulary.others)]
 
 
 def encoder_spec() -> EncoderSpec:
     return load_config("speech-digits").encoder.audio
 
 
-def variation(old: bool) -> AugmentSpec:
-    """Describe how recordings are varied: for strangers' rooms with more noise, level and quiet than version 1."""
-    spec = load_config("speech-digits").augmentation.audio
-    if old:
-        return spec
-    return replace(spec, level_db=(-46.0, 20.0), noise_db=(-60.0, -8.0), lead_steps=40, delete=0.02, telephone=0.15)
-
-
 class Front(AudioFront):
-    """The shipped front, whose batches are partly of words without their pauses."""
+    """The shipped front, whose batches are partly of words without their pauses.
 
-    def __init__(self, encoder: EncoderSpec, augment: AugmentSpec) -> None:
-        super().__init__(encoder, augment)
-        self._own = Encoder(encoder)
-        self._trimmed, self._whole = augment, replace(augment, trim_db=0.0)
+    For strangers' rooms, recordings are varied with more noise, level and quiet than ``hetsyn train`` varies them.
+    """
+
+    def __init__(self) -> None:
+        shipped = load_config("speech-digits").augmentation.audio
+        self._trimmed = replace(
+            shipped, level_db=(-46.0, 20.0), noise_db=(-60.0, -8.0), lead_steps=40, delete=0.02, telephone=0.15
+        )
+        self._whole = replace(self._trimmed, trim_db=0.0)
+        super().__init__(encoder_spec(), self._trimmed)
 
     def vary(self, items: Sequence[Any], tail_steps: int, rng: np.random.Generator) -> Batch:
         augment = self._trimmed if rng.random() < TRIMMED else self._whole
         # one longest lead a batch: with one a word, every batch is as long as its longest
         lead = int(rng.integers(0, augment.lead_steps + 1))
-        return augment_batch(self._own, items, tail_steps, replace(augment, lead_steps=lead), rng)
+        return augment_batch(self._encoder, items, tail_steps, replace(augment, lead_steps=lead), rng)
 
 
 def weights(steps: Tensor, longest: int, power: int) -> Tensor:
@@ -167,23 +161,20 @@ class SpeechData:
     """The data of a run, as the training loop takes them; an epoch ends with each evaluation."""
 
     def __init__(self, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> None:
-        self.recipe, self.pool, self.validation = recipe, pool, validation
-        encoder = encoder_spec()
-        self.encoder = encoder
-        self.front = Front(encoder, variation(recipe.old_variation))
+        self.recipe, self.pool = recipe, pool
+        self.encoder, self.front = encoder_spec(), Front()
         words = recipe.vocabulary
         self._class = torch.tensor(words.class_of_word)
         self._classes = len(words.classes)
         self.updates_per_epoch = -(-len(pool.epoch(np.random.default_rng(0))) // recipe.batch)
         self._teachers = [load_model(Path(folder)) for folder in recipe.teachers]
-        kept = [one for one in validation if self._class[one.label] >= 0]
-        self._heard = list(encoded(self.front, kept))
+        self._heard = [batch for _, batch in encoded(validation)]
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         epoch = first // self.updates_per_epoch
         rng = np.random.default_rng([self.recipe.seed, epoch])
         torch.manual_seed(self.recipe.seed * 100_003 + epoch)
-        drawn = [one for one in self.pool.epoch(rng) if self._class[one.label] >= 0]
+        drawn = self.pool.epoch(rng)
         order = np.argsort([one.length * rng.uniform(0.9, 1.1) for one in drawn])
         size = -(-len(drawn) // (last - first))  # splices may fail: as many batches all the same
         parts = [[drawn[int(index)] for index in order[at : at + size]] for at in range(0, len(order), size)]
@@ -212,9 +203,7 @@ class SpeechData:
             each = -(taught.unsqueeze(1) * log_softmax(classes, -1)).sum(-1)
             distilled = (each * late).sum(1).mean()
             loss = (1.0 - recipe.distillation) * loss + 2.0 * recipe.distillation * distilled
-        if recipe.words:
-            loss = loss + recipe.words * _late(words, batch.target, late, recipe.smoothing)
-        return loss
+        return loss + recipe.words * _late(words, batch.target, late, recipe.smoothing)
 
     def _taught(self, teacher: Model, batch: Batch) -> Tensor:
         logits = readout(teacher, batch)[..., : self._classes]
@@ -250,20 +239,20 @@ def _late(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float) -> T
     return (each.view_as(weight) * weight).sum(1).mean()
 
 
-def encoded(front: AudioFront, clips: Sequence[Clip], size: int = 128) -> Iterator[Batch]:
-    """Encode recordings as the server does, whole and with the silence that ends a session."""
-    order = sorted(range(len(clips)), key=lambda index: clips[index].audio.size)
-    spec = cast(EncoderSpec, front.spec)
-    for at in range(0, len(order), size):
-        batch = front.encode([clips[index] for index in order[at : at + size]], SERVED_TAIL_STEPS)
-        yield replace(batch, events=level_changes(batch.events, spec))
+def encoded(clips: Sequence[Clip], size: int = 128) -> Iterator[tuple[Sequence[Clip], Batch]]:
+    """Encode recordings as the server does, whole and with the silence that ends a session; yield both."""
+    front, encoder = Front(), encoder_spec()
+    ordered = sorted(clips, key=lambda one: one.audio.size)
+    for at in range(0, len(ordered), size):
+        part = ordered[at : at + size]
+        batch = front.encode(part, SERVED_TAIL_STEPS)
+        yield part, replace(batch, events=level_changes(batch.events, encoder))
 
 
 def run(out: Path, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> History:
     """Train, or go on training, the run in a folder; ``best.pt`` has the network of the lowest validation loss."""
     data = SpeechData(recipe, pool, validation)
     updates = recipe.epochs * data.updates_per_epoch
-    is_plain = recipe.shape.kind in ("gru", "cnn")
     model = make(recipe.shape, data.encoder, recipe.outputs, recipe.seed)
 
     def show(history: History) -> None:
@@ -281,7 +270,7 @@ def run(out: Path, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> Hi
             evaluate_every=data.updates_per_epoch,
             learning_rate=recipe.learning_rate,
             schedule=lambda update: cosine_factor(update / updates, 0.05, 0.05),
-            bank_size=0 if is_plain else recipe.bank_size,
+            bank_size=recipe.bank_size,
             refit_every=recipe.refit_every,
             decay_rate_factor=2.0,
             weight_decay=4e-3,
@@ -322,7 +311,7 @@ def as_served(model: Model, recipe: Recipe) -> tuple[Model, Sequence[int]]:
 
     A network that is shipped has those outputs alone, and the banks of its artifact.
     """
-    if recipe.shape.kind not in SERVABLE or not recipe.words:
+    if recipe.shape.kind not in SERVABLE:
         return model, recipe.kept
     assert isinstance(model, Network)
     network = keep_outputs(model, recipe.kept)
@@ -358,5 +347,5 @@ def keep_served(folder: Path, validation: Sequence[Clip]) -> None:
     replace_file(out / BEST, checkpoint.to_bytes())
     own = [one for one in validation if one.word in words.named]
     chosen = [own[int(index)] for index in np.random.default_rng(0).permutation(len(own))[:KEPT_STREAMS]]
-    batch = Front(encoder_spec(), variation(old=False)).encode(chosen, SERVED_TAIL_STEPS)
+    batch = Front().encode(chosen, SERVED_TAIL_STEPS)
     keep_streams(out, replace(batch, target=torch.tensor(words.class_of_word)[batch.target]))

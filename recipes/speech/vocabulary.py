@@ -13,56 +13,40 @@ SILENCE: Final = "silence"
 REJECTED: Final = (UNKNOWN, SILENCE)
 # that many people say: an auxiliary readout names each of them in training
 FREQUENT: Final = (*DIGITS, *COMMANDS)
+FINE_WORDS: Final = (*FREQUENT, *REJECTED)  # a recording's label is the index of its own
+
+
+def fine_word(spoken: str) -> int:
+    """Return the index of a word's fine word."""
+    return FINE_WORDS.index(spoken if spoken in FINE_WORDS else UNKNOWN)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The classes of a model, and the words of its data.
-
-    A recording's label is its fine word: one of ``FREQUENT``, or ``unknown`` or ``silence``.
+    """The classes of a model.
 
     Attributes:
-        named: words that are classes.
-        rejects: whether there are the classes ``unknown`` and ``silence``.
+        named: words that are classes; ``unknown`` and ``silence`` are, too.
     """
 
     named: tuple[str, ...]
-    rejects: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return (*self.named, *REJECTED) if self.rejects else self.named
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        return (*FREQUENT, *REJECTED)
+        return (*self.named, *REJECTED)
 
     @property
     def others(self) -> tuple[str, ...]:
         """The frequent words that are none of the model's."""
         return tuple(word for word in FREQUENT if word not in self.named)
 
-    def word(self, spoken: str) -> int:
-        """Return the index of a recording's fine word."""
-        return self.words.index(spoken if spoken in self.words else UNKNOWN)
-
     @property
     def class_of_word(self) -> list[int]:
-        """The class of each fine word; -1 for one that the model cannot answer."""
-        return [self._class(word) for word in self.words]
-
-    def _class(self, word: str) -> int:
-        if word in self.classes:
-            return self.classes.index(word)
-        return self.classes.index(UNKNOWN) if self.rejects else -1
+        """The class of each fine word."""
+        return [self.classes.index(word if word in self.classes else UNKNOWN) for word in FINE_WORDS]
 
 
-MODELS: Final = {"digits": DIGITS, "commands": COMMANDS}
-
-
-def vocabulary(model: str, rejects: bool = True) -> Vocabulary:
-    """Return the vocabulary of ``digits`` or ``commands``."""
-    return Vocabulary(MODELS[model], rejects)
+VOCABULARIES: Final = {"digits": Vocabulary(DIGITS), "commands": Vocabulary(COMMANDS)}  # of each model
 
 
 def percent(share: float) -> str:

@@ -29,7 +29,17 @@ def spread_bank(tau_steps: float, size: int) -> Bank:
     return Bank(tuple(decay_of(tau) for tau in taus))
 
 
-class FreeBank(nn.Module):
+class SavedModule(nn.Module):
+    """A module that saves and restores itself, as the training loop takes it."""
+
+    def save(self) -> Mapping[str, object]:
+        return {"tensors": self.state_dict()}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.load_state_dict(saved["tensors"])
+
+
+class FreeBank(SavedModule):
     """A network of free banks.
 
     Args:
@@ -76,9 +86,3 @@ class FreeBank(nn.Module):
         """Run one step, [b, channels]; this is what ``export_step`` takes."""
         after, output = layers_step(self.compile(), state, x)
         return after, output.readout
-
-    def save(self) -> Mapping[str, object]:
-        return {"tensors": self.state_dict()}
-
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        self.load_state_dict(saved["tensors"])

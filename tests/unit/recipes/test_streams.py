@@ -21,7 +21,7 @@ from tests.support.paths import MODELS, ROOT
 def shipped(speaker: str = "rms") -> list[Clip]:
     """The page's ten digits."""
     made = [
-        clip(read_wav(path, RATE_HZ), 0, speaker, 0, "person", path.stem)
+        clip(read_wav(path, RATE_HZ), speaker, 0, "person", path.stem)
         for path in sorted((ROOT / "service/page/recordings").glob("*.wav"))
     ]
     return [one for one in made if one is not None]
