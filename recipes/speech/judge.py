@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hetsyn_model.training.encoding.augment import TELEPHONE_HZ
 from recipes.speech.networks import Model, readout
 from recipes.speech.pool import RATE_HZ, Clip
 from recipes.speech.training import encoded, probabilities
@@ -24,7 +25,6 @@ FloatArray = NDArray[np.float64]
 SERVED: Final = 3  # power of a step's number in the decision that is served
 POWERS: Final = (0, SERVED)  # 0: all steps count alike
 REFUSED: Final = 0.06  # of the validation people's words, at the operating point
-TELEPHONE_HZ: Final = (300.0, 3_400.0)
 
 
 def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:

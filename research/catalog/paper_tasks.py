@@ -14,111 +14,87 @@ from research.tasks.pattern_generation import PatternGenerationSpec
 
 BOTH, RECURRENT, FEEDFORWARD = (True, False), (True,), (False,)
 PG_RATE, PG_TAU_STEPS = 1e-3, 20.0  # 20 ms
-DM_RATE, DM_TAU_STEPS = 5e-3, 8.0  # 40 ms
+DM_RATE, DM_TAU_MS = 5e-3, 40
 OTHER_NOISE_HZ, OTHER_RATES = (1, 3, 4), ("1e-4", "5e-4", "5e-3")
-ADDED_NOISE_HZ, DELAYS_MS, INITIAL_TAU_MS = (20, 10, 5), (2500, 1600), (100, 200, 400)
+# with their seeds: 20 of what the paper makes a claim of, 5 of what only fills a curve
+ADDED_NOISE_HZ, DELAYS_MS = ((20, 20), (10, 5), (5, 5)), ((2500, 20), (1600, 5))
+INITIAL_TAU_MS = (100, 200, 400)
 EVERY_TAU_MS = (20, 50, 100, 200, 400, 800)  # up to the delay of delayed match
-CLAIMED, ALONG = 20, 5  # seeds of what the paper makes a claim of, and of what only fills a curve
 
 
 def pattern_generation() -> Experiment:
     spec = PatternGenerationSpec()
-    training = Training(updates=1000, batch=1, schedule="step", evaluate_every=50, bank_size=12, whole_range_banks=True)
-    paper = ChosenSettings(PG_RATE, PG_TAU_STEPS)
+
+    def given(
+        name: str,
+        recurrent: tuple[bool, ...],
+        seeds: int,
+        task: PatternGenerationSpec = spec,
+        rate: float = PG_RATE,
+        tau_steps: float = PG_TAU_STEPS,
+    ) -> Condition:
+        return Condition(name, task, NEURONS, recurrent, seeds, settings=ChosenSettings(rate, tau_steps))
+
+    def small(name: str, hidden: int) -> Condition:
+        return Condition(name, replace(spec, hidden=(hidden,)), ("hetsyn",), RECURRENT, seeds=5)
+
     return Experiment(
         "pattern-generation",
         "pattern-generation",
-        training,
+        Training(updates=1000, batch=1, schedule="step", evaluate_every=50, bank_size=12, whole_range_banks=True),
         SearchPlan((2e-3, 5e-3), (20.0, 60.0, 200.0), updates=250),
         (
-            Condition(PAPER, spec, NEURONS, BOTH, 20, settings=paper),  # 2A-D
+            given(PAPER, BOTH, 20),  # 2A-D
             *(  # 2E-F
-                Condition(
-                    f"{PAPER}-noise-{hz}",
-                    replace(spec, noise_hz=float(hz)),
-                    NEURONS,
-                    BOTH,
-                    10,
-                    settings=paper,
-                )
-                for hz in OTHER_NOISE_HZ
+                given(f"{PAPER}-noise-{hz}", BOTH, 10, replace(spec, noise_hz=float(hz))) for hz in OTHER_NOISE_HZ
             ),
-            *(  # A1
-                Condition(
-                    f"{PAPER}-rate-{rate}",
-                    spec,
-                    NEURONS,
-                    FEEDFORWARD,
-                    10,
-                    settings=replace(paper, learning_rate=float(rate)),
-                )
-                for rate in OTHER_RATES
-            ),
-            Condition(f"{PAPER}-targets-3", replace(spec, targets=3), NEURONS, FEEDFORWARD, 10, settings=paper),  # A2
-            *(  # ours: a time constant for all models, one after the other; the paper's is the first
-                Condition(f"tau-{ms}", spec, NEURONS, BOTH, 20, settings=ChosenSettings(PG_RATE, float(ms)))
-                for ms in EVERY_TAU_MS
-                if ms != PG_TAU_STEPS
-            ),
+            *(given(f"{PAPER}-rate-{rate}", FEEDFORWARD, 10, rate=float(rate)) for rate in OTHER_RATES),  # A1
+            given(f"{PAPER}-targets-3", FEEDFORWARD, 10, replace(spec, targets=3)),  # A2
+            # ours: a time constant for all models, one after the other; the paper's is the first
+            *(given(f"tau-{ms}", BOTH, 20, tau_steps=float(ms)) for ms in EVERY_TAU_MS if ms != PG_TAU_STEPS),
             Condition(BASE, spec, NEURONS, RECURRENT, seeds=5),
-            *(  # HetSyn as small as HetNeu of the base condition: in trained values; in state (its bank, HetNeu exact)
-                Condition(name, replace(spec, hidden=(hidden,)), ("hetsyn",), RECURRENT, seeds=5)
-                for name, hidden in (("same-parameters", 61), ("same-state", 27))
-            ),
+            # HetSyn as small as HetNeu of the base condition: in trained values; in state (its bank, HetNeu exact)
+            small("same-parameters", 61),
+            small("same-state", 27),
         ),
     )
 
 
 def delayed_match() -> Experiment:
     spec = DelayedMatchSpec()
-    training = Training(
-        updates=1000, batch=32, schedule="step", evaluate_every=25, bank_size=12, whole_range_banks=True
-    )
-    paper = ChosenSettings(DM_RATE, DM_TAU_STEPS)
 
     def hidden(size: int) -> DelayedMatchSpec:
         return replace(spec, hidden=(size,))
 
-    def of_hetsyn(name: str, task: DelayedMatchSpec, seeds: int, settings: ChosenSettings = paper) -> Condition:
-        return Condition(f"{PAPER}-{name}", task, ("hetsyn",), RECURRENT, seeds, settings=settings)
+    def given(name: str, task: DelayedMatchSpec, seeds: int, tau_ms: int = DM_TAU_MS) -> Condition:
+        return Condition(name, task, NEURONS, BOTH, seeds, settings=ChosenSettings(DM_RATE, tau_ms / spec.step_ms))
+
+    def of_hetsyn(name: str, task: DelayedMatchSpec, seeds: int, tau_ms: int = DM_TAU_MS) -> Condition:
+        return replace(given(name, task, seeds, tau_ms), models=("hetsyn",), recurrent=RECURRENT)
 
     return Experiment(
         "delayed-match",
         "delayed-match",
-        training,
+        Training(updates=1000, batch=32, schedule="step", evaluate_every=25, bank_size=12, whole_range_banks=True),
         SearchPlan((5e-3, 1e-2), (8.0, 40.0, 160.0), updates=250),
         (
-            *(  # 3D-G
-                Condition(f"{PAPER}-hidden-{size}", hidden(size), NEURONS, BOTH, seeds=50, settings=paper)
-                for size in (5, 20)
-            ),
-            Condition(PAPER, spec, NEURONS, BOTH, 50, settings=paper),  # 3B, 3D-G
-            *(  # Table 4, appendix G
-                of_hetsyn(f"tau-{ms}", spec, 20, ChosenSettings(DM_RATE, ms / spec.step_ms)) for ms in INITIAL_TAU_MS
-            ),
-            Condition("masked-0.8", spec, ("hetsyn",), RECURRENT, 10, masked_share=0.8, settings=paper),  # 3C
+            *(given(f"{PAPER}-hidden-{size}", hidden(size), 50) for size in (5, 20)),  # 3D-G
+            given(PAPER, spec, 50),  # 3B, 3D-G
+            *(of_hetsyn(f"{PAPER}-tau-{ms}", spec, 20, ms) for ms in INITIAL_TAU_MS),  # Table 4, appendix G
+            replace(of_hetsyn("masked-0.8", spec, 10), masked_share=0.8),  # 3C
             *(  # A3
-                of_hetsyn(f"delay-{ms}", replace(spec, delay_ms=ms), CLAIMED if ms == 2500 else ALONG)
-                for ms in DELAYS_MS
+                of_hetsyn(f"{PAPER}-delay-{ms}", replace(spec, delay_ms=ms), seeds) for ms, seeds in DELAYS_MS
             ),
             *(  # A3
-                of_hetsyn(f"noise-{hz}", replace(spec, added_noise_hz=float(hz)), CLAIMED if hz == 20 else ALONG)
-                for hz in ADDED_NOISE_HZ
+                of_hetsyn(f"{PAPER}-noise-{hz}", replace(spec, added_noise_hz=float(hz)), seeds)
+                for hz, seeds in ADDED_NOISE_HZ
             ),
-            Condition(f"{PAPER}-hidden-50", hidden(50), NEURONS, BOTH, seeds=50, settings=paper),  # 3D-G
+            given(f"{PAPER}-hidden-50", hidden(50), 50),  # 3D-G
             *(  # ours: a time constant for all models, one after the other
-                Condition(
-                    f"tau-{ms}-hidden-{size}",
-                    hidden(size),
-                    NEURONS,
-                    BOTH,
-                    20,
-                    settings=ChosenSettings(DM_RATE, ms / spec.step_ms),
-                )
+                given(f"tau-{ms}-hidden-{size}", hidden(size), 20, tau_ms=ms)
                 for size in (5, 100)
                 for ms in EVERY_TAU_MS
             ),
-            # ours: a time constant that all models may choose
-            Condition(BASE, hidden(20), NEURONS, BOTH, seeds=5),
+            Condition(BASE, hidden(20), NEURONS, BOTH, seeds=5),  # ours: a time constant that all models may choose
         ),
     )

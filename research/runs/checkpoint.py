@@ -30,7 +30,8 @@ def read_checkpoint(path: Path) -> Network:
             f"{path}: not a file of tensors: write one with torch.save(network.state_dict(), FILE) ({error})"
         ) from error
     parts = [found, *(found.values() if isinstance(found, Mapping) else ())]
-    weights = [part for part in parts if isinstance(part, Mapping) and part and all(map(_is_tensor, part.values()))]
+    mappings = [part for part in parts if isinstance(part, Mapping) and part]
+    weights = [part for part in mappings if all(isinstance(value, Tensor) for value in part.values())]
     if len(weights) != 1:
         raise RunError(f"{path}: {len(weights)} sets of tensors: give the state_dict of the network alone")
     try:
@@ -64,7 +65,3 @@ def judge_checkpoint(path: Path, data: Path) -> Iterator[str]:
     yield f"bank of {sizes} decays, worst kernel {worst:.1e}: {evaluate(network, task, test, 'bank').figure:.2%}"
     yield f"exact form: {evaluate(network, task, test, 'exact').figure:.2%}"
     yield "the paper: 92.36%, the best of 100 epochs by this test; epochs 40 to 99 of its log: 91.54%"
-
-
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, Tensor)

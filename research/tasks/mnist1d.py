@@ -128,8 +128,8 @@ class Mnist1d:
 
     def test(self) -> Sequence[Batch]:
         test = make_series().test
-        count = len(test[1])
-        return [self._batch(test, range(start, min(start + 250, count))) for start in range(0, count, 250)]
+        every = range(len(test[1]))
+        return [self._batch(test, every[start : start + 250]) for start in every[::250]]
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
         return score_loss(rolled, batch.target)

@@ -13,26 +13,19 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.datasets.data import DataError, collate
+from hetsyn_model.training.datasets.data import DataError
+from hetsyn_model.training.datasets.examples import SpikeStream
+from hetsyn_model.training.encoding.front import SpikesAugmentSpec, SpikesFront
 from hetsyn_model.training.loss import score_loss
-from research.tasks.shd_file import (
-    KEYS,
-    SHD_BIN_S,
-    SHD_CHANNELS,
-    SHD_STEPS,
-    TEST_FILE,
-    TRAIN_FILE,
-    SpikeRecording,
-    read_shd,
-)
+from research.tasks.shd_file import KEYS, SHD_BIN_S, SHD_CHANNELS, SHD_STEPS, TEST_FILE, TRAIN_FILE, read_shd
 from research.tasks.task import LATER, Figure, MissingData, Shape, epoch_indices
 
+FRONT = SpikesFront(SHD_CHANNELS, SHD_BIN_S, SpikesAugmentSpec())
 VALIDATION_TURNS = 6  # every sixth speaker validates, another sixth with the next seed
 # the shipped ``shd-words`` is of a ``synthesised`` set, which commit cb8245b2 makes; nothing here reads it
 ShdSource = Literal["recorded", "drawn", "synthesised"]
@@ -59,21 +52,20 @@ class ShdSpec:
 
 
 @cache
-def _read(path: Path) -> tuple[SpikeRecording, ...]:
+def _read(path: Path) -> tuple[SpikeStream, ...]:
     return tuple(read_shd(path))
 
 
 @cache
-def drawn(name: str) -> tuple[SpikeRecording, ...]:
+def drawn(name: str) -> tuple[SpikeStream, ...]:
     """Draw spikes at random, more of them in the channels of the class; four speakers, two of them the test's."""
     rng = np.random.default_rng([1, name == TEST_FILE])
     recordings = []
-    for speaker in (2, 3) if name == TEST_FILE else (0, 1):
+    for speaker in "23" if name == TEST_FILE else "01":
         for label in range(len(KEYS)):
             units = np.concatenate([rng.integers(0, SHD_CHANNELS, 100), 35 * label + rng.integers(0, 35, 100)])
-            cells = np.unique(rng.integers(0, SHD_STEPS, units.size) * SHD_CHANNELS + units)
-            steps, channels = (part.astype(np.int32) for part in np.divmod(cells, SHD_CHANNELS))
-            recordings.append(SpikeRecording(steps, channels, label, speaker))
+            steps = rng.integers(0, SHD_STEPS, units.size)
+            recordings.append(SpikeStream.of(steps, units, SHD_STEPS, label, speaker))
     return tuple(recordings)
 
 
@@ -97,7 +89,7 @@ class Shd:
     def input_description(self) -> str:
         return "700 channels, SHD's cochlea: 700 - unit of SHD's form; 4 ms a step"
 
-    def read(self, name: str) -> tuple[SpikeRecording, ...]:
+    def read(self, name: str) -> tuple[SpikeStream, ...]:
         """Read the recordings of one of the two files.
 
         Raises:
@@ -135,32 +127,25 @@ class Shd:
     def channel_groups(self) -> dict[str, tuple[int, int]]:
         return {"channels": (0, SHD_CHANNELS)}
 
-    def split(self) -> tuple[list[SpikeRecording], list[SpikeRecording]]:
+    def split(self) -> tuple[list[SpikeStream], list[SpikeStream]]:
         """Divide the training file into training and validation recordings."""
         recordings = self.read(TRAIN_FILE)
         if self.spec.whole_file:
             return list(recordings), list(recordings[::10])
-        speakers = sorted({recording.speaker for recording in recordings})
-        turn = self.seed % min(VALIDATION_TURNS, len(speakers))
-        chosen = set(speakers[turn :: min(VALIDATION_TURNS, len(speakers))])
+        speakers = sorted({recording.group for recording in recordings}, key=int)
+        turns = min(VALIDATION_TURNS, len(speakers))
+        chosen = speakers[self.seed % turns :: turns]
         return (
-            [recording for recording in recordings if recording.speaker not in chosen],
-            [recording for recording in recordings if recording.speaker in chosen],
+            [recording for recording in recordings if recording.group not in chosen],
+            [recording for recording in recordings if recording.group in chosen],
         )
 
     def training_batch(self, size: int, seed: int, update: int) -> Batch:
         train, _ = self.split()
-        return self._batch([train[int(index)] for index in epoch_indices(len(train), size, seed, update)])
+        return FRONT.encode([train[int(index)] for index in epoch_indices(len(train), size, seed, update)], 0)
 
-    def _batch(self, recordings: Sequence[SpikeRecording]) -> Batch:
-        return Batch(
-            collate(recordings, SHD_CHANNELS, SHD_STEPS),
-            torch.full((len(recordings),), SHD_STEPS, dtype=torch.int64),
-            torch.tensor([recording.label for recording in recordings]),
-        )
-
-    def _batches(self, recordings: Sequence[SpikeRecording]) -> Sequence[Batch]:
-        return [self._batch(recordings[start : start + 128]) for start in range(0, len(recordings), 128)]
+    def _batches(self, recordings: Sequence[SpikeStream]) -> Sequence[Batch]:
+        return [FRONT.encode(recordings[start : start + 128], 0) for start in range(0, len(recordings), 128)]
 
     def validation(self) -> Sequence[Batch]:
         return self._batches(self.split()[1])

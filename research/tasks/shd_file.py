@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_model.training.datasets.data import DataError
+from hetsyn_model.training.datasets.examples import SpikeStream
 
 SHD_CHANNELS: Final = 700
 SHD_STEPS: Final = 250
@@ -24,25 +23,8 @@ KEYS: Final = (  # by label
 )
 
 
-@dataclass(frozen=True)
-class SpikeRecording:
-    """One SHD sample: its events, sorted by step, then unit; no repeats.
-
-    Attributes:
-        steps: step of each event.
-        units: channel of each event.
-        label: class.
-        speaker: number.
-    """
-
-    steps: NDArray[np.int32]
-    units: NDArray[np.int32]
-    label: int
-    speaker: int
-
-
-def read_shd(path: Path) -> list[SpikeRecording]:
-    """Read an SHD HDF5 file, binned as the paper's reference does.
+def read_shd(path: Path) -> list[SpikeStream]:
+    """Read an SHD HDF5 file, binned as the paper's reference does; groups are the numbers of speakers.
 
     250 bins of 4 ms, bin b holds times in ((b-1) * 4 ms, b * 4 ms]; repeats collapse to one; channel
     700 - unit, unit 0 dropped; times above 0.996 s dropped.
@@ -60,17 +42,14 @@ def read_shd(path: Path) -> list[SpikeRecording]:
         raise DataError(
             f"{path}: not an SHD file (spikes/times, spikes/units, labels, extra/speaker): {error}"
         ) from error
-    samples, is_there = [], np.zeros((SHD_STEPS + 1) * SHD_CHANNELS, np.bool_)
+    streams = []
     for time_s, unit, label, speaker in zip(times, units, labels, speakers, strict=True):
         if unit.size and not 0 <= unit.min() <= unit.max() <= SHD_CHANNELS:
             raise DataError(f"{path}: units from {unit.min()} to {unit.max()}: SHD has 0 to {SHD_CHANNELS - 1}")
-        step = _bins_of_float16()[time_s.view(np.uint16)] if time_s.dtype == np.float16 else _bins(time_s)
-        cells = (step * SHD_CHANNELS + SHD_CHANNELS - unit)[unit > 0]
-        is_there[cells] = True  # sorts and drops repeats in a fifth of the time of np.unique
-        steps, channels = np.divmod(np.flatnonzero(is_there[: SHD_STEPS * SHD_CHANNELS]).astype(np.int32), SHD_CHANNELS)
-        is_there[cells] = False
-        samples.append(SpikeRecording(steps, channels, int(label), int(speaker)))
-    return samples
+        step = _bins(time_s)
+        kept = (step < SHD_STEPS) & (unit > 0)
+        streams.append(SpikeStream.of(step[kept], SHD_CHANNELS - unit[kept], SHD_STEPS, int(label), str(speaker)))
+    return streams
 
 
 def _bins(time_s: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
@@ -79,9 +58,3 @@ def _bins(time_s: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
     is_inside = wide <= (SHD_STEPS - 1) * SHD_BIN_S
     bins = np.ceil(np.where(is_inside, wide, 0.0) / SHD_BIN_S - 1e-9)
     return np.where(is_inside, bins, SHD_STEPS).astype(np.int32)
-
-
-@cache
-def _bins_of_float16() -> NDArray[np.int32]:
-    """Compute the bin of every float16, by its bits: SHD stores times so, and there are only 65,536 of them."""
-    return _bins(np.arange(2**16, dtype=np.uint16).view(np.float16))

@@ -142,10 +142,7 @@ def first_streams(batches: Sequence[Batch], count: int) -> list[Batch]:
     """Return the first ``count`` streams."""
     chosen: list[Batch] = []
     for batch in batches:
-        take = min(count, len(batch.steps))
-        if take < len(batch.steps):
-            batch = batch.streams(0, take)
-        if take:
-            chosen.append(batch)
-        count -= take
+        if count > 0:
+            chosen.append(batch.streams(0, count))
+            count -= len(batch.steps)
     return chosen

@@ -156,11 +156,9 @@ class SequentialImages:
         return self._batch(images[chosen], labels[chosen])
 
     def _batches(self, images: Images, labels: NDArray[np.int64], count: int) -> Sequence[Batch]:
-        count = min(count, len(labels))
-        return [
-            self._batch(images[start : min(start + 250, count)], labels[start : min(start + 250, count)])
-            for start in range(0, count, 250)
-        ]
+        images, labels = images[:count], labels[:count]
+        parts = [slice(start, start + 250) for start in range(0, len(labels), 250)]
+        return [self._batch(images[part], labels[part]) for part in parts]
 
     def validation(self) -> Sequence[Batch]:
         return self._batches(*self.data.validation, self.spec.validation_images)

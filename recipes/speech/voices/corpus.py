@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import wave
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import soundfile
 import soxr
 from numpy.typing import NDArray
 
@@ -175,9 +175,7 @@ def _write(path: Path, take: Take) -> bool:
         except SpeechError:
             continue
         partial = path.with_suffix(".part")  # an interrupted run leaves no half file for a restart to keep
-        with wave.open(str(partial), "wb") as writer:
-            writer.setparams((1, 2, RATE_HZ, len(pcm), "NONE", "not compressed"))
-            writer.writeframes(pcm.astype("<i2").tobytes())
+        soundfile.write(partial, pcm, RATE_HZ, "PCM_16", format="WAV")
         partial.replace(path)
         return True
     return False

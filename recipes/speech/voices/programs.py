@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import wave
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import soundfile
 
 from recipes.speech.voices.speech import DUTCH, FRENCH, GERMAN, Prosody, Samples, SpeechError, Voice
 
@@ -21,7 +21,7 @@ SPEAK_TIMEOUT_S: Final = 30.0
 
 
 def _wav_of(command: Callable[[str], Sequence[str]]) -> tuple[Samples, int]:
-    """Run a command that writes a 16-bit WAV file, and read the file.
+    """Run a command that writes a WAV file, and read the file.
 
     Args:
         command: the command line for a path.
@@ -37,14 +37,10 @@ def _wav_of(command: Callable[[str], Sequence[str]]) -> tuple[Samples, int]:
         arguments = command(path)
         try:
             subprocess.run(arguments, check=True, capture_output=True, timeout=SPEAK_TIMEOUT_S)
-            with wave.open(path) as reader:
-                if reader.getsampwidth() != 2:
-                    raise SpeechError(f"{arguments[0]} did not write 16-bit samples")
-                pcm = np.frombuffer(reader.readframes(reader.getnframes()), dtype="<i2")
-                mono = pcm[:: reader.getnchannels()].astype(np.float32) / np.float32(32768)
-                return mono, reader.getframerate()
-        except (subprocess.SubprocessError, OSError, wave.Error, EOFError) as error:
+            samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        except (subprocess.SubprocessError, OSError, soundfile.LibsndfileError) as error:
             raise SpeechError(f"{arguments[0]}: {error}") from error
+        return samples[:, 0], rate_hz
 
 
 class Espeak:

@@ -48,7 +48,7 @@ def test_the_seed_chooses_speakers_that_validate_and_no_others_do(folder: Path) 
     left_out = []
     for seed in range(6):
         train, validation = Shd(ShdSpec(), folder, seed).split()
-        trained, judged = ({r.speaker for r in part} for part in (train, validation))
+        trained, judged = ({int(r.group) for r in part} for part in (train, validation))
         assert trained | judged == set(range(SPEAKERS))
         assert not trained & judged
         left_out.append(judged)
@@ -84,7 +84,7 @@ def test_the_smoke_version_needs_no_files() -> None:
     assert isinstance(spec, ShdSpec)
     assert spec.data_set == "drawn"
     task = Shd(spec)
-    assert {r.speaker for r in task.read("shd_test.h5")}.isdisjoint(r.speaker for r in task.read("shd_train.h5"))
+    assert {r.group for r in task.read("shd_test.h5")}.isdisjoint(r.group for r in task.read("shd_train.h5"))
     assert len(task.test()[0].steps) == 40
 
 
@@ -205,5 +205,5 @@ def test_the_figures_by_epoch_tell_what_was_chosen_by_what() -> None:
 def test_the_whole_file_trains_on_every_speaker(folder: Path) -> None:
     train, validation = Shd(ShdSpec(whole_file=True), folder).split()
     assert len(train) == 20 * SPEAKERS
-    assert {recording.speaker for recording in train} == set(range(SPEAKERS))
+    assert {int(recording.group) for recording in train} == set(range(SPEAKERS))
     assert len(validation) == 2 * SPEAKERS
