@@ -14,7 +14,7 @@ import torch
 
 from hetsyn_model.network import Network
 from hetsyn_model.state import FORMS, state_bytes
-from hetsyn_model.training.history import History, ValidationResult
+from hetsyn_model.training.history import History
 from research.runs import results
 from research.runs.for_export import keep_test_streams
 from research.runs.paper_figures import EXACT_STREAMS, paper_figures
@@ -36,7 +36,6 @@ from research.runs.run import AnyNetwork, RunSpec, evaluate, open_task
 from research.runs.train import learning_curve, load_best, tested_curve, train
 from research.tasks.free_bank import FreeBank
 from research.tasks.neurons import trained_values
-from research.tasks.task import Task
 
 SEEDS_A_ROUND = 10
 
@@ -89,12 +88,16 @@ class Selection:
         return ""
 
 
+def _nothing(*_: object) -> None:
+    """Hear and do nothing."""
+
+
 @dataclass(frozen=True)
 class Listener:
     """Called as an experiment goes on; ``on_result`` also hears whether a run was trained now."""
 
-    on_evaluation: Callable[[RunSpec, History], None] | None = None
-    on_result: Callable[[RunSpec, RunResult, bool], None] | None = None
+    on_evaluation: Callable[[RunSpec, History], None] = _nothing
+    on_result: Callable[[RunSpec, RunResult, bool], None] = _nothing
 
 
 def run_experiment(
@@ -103,7 +106,7 @@ def run_experiment(
     results_file: Path,
     choice: Selection,
     data: Path | None = None,
-    listener: Listener | None = None,
+    listener: Listener = Listener(),
 ) -> list[RunResult]:
     """Run the selected runs that are not finished.
 
@@ -122,7 +125,7 @@ def run_experiment(
         MissingData: the task's data is not on this machine.
         RunError: ``out`` contains a run with another configuration.
     """
-    work = Work(out / experiment.name, results_file, data, listener or Listener())
+    work = Work(out / experiment.name, results_file, data, listener)
     chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in cells(experiment)}
     # some seeds of every condition before any has more, and every model's first seed before anyone's second: an
     # interruption leaves an answer to every question, and something to compare
@@ -151,10 +154,6 @@ class Work:
     data: Path | None
     listener: Listener
 
-    def before(self, run: RunSpec) -> RunResult | None:
-        """Read the result of a finished run; None for an unfinished one."""
-        return next((one for one in results.read_file(self.results_file) if one.is_of(run)), None)
-
 
 def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> dict[str, ChosenSettings]:
     """Find the settings of each search, by ``searched_as``."""
@@ -167,29 +166,30 @@ def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> di
 
 def finish(run: RunSpec, work: Work) -> RunResult:
     """Train and judge a run unless that was done before."""
-    result = work.before(run)
-    if result is not None:
-        if work.listener.on_result is not None:
-            work.listener.on_result(run, result, False)
-        return result
+    known = next((one for one in results.read_file(work.results_file) if one.is_of(run)), None)
+    if known is not None:
+        work.listener.on_result(run, known, False)
+        return known
     folder = work.folder / run.name
     task = open_task(run, work.data)
     history = train(run, task, folder, work.listener.on_evaluation)
     network = load_best(run, task, folder)
-    at = history.chosen
-    validation = ValidationResult(history.validation[at], history.validation_loss[at])
-    # the search is judged on validation data alone
+    judged = validation = history.best
+    assert judged is not None
+    assert validation is not None
     exact: dict[str, float] = {}
-    judged = validation
-    if not run.searching:
+    analysis: dict[str, Any] = {}
+    if not run.searching:  # the search is judged on validation data alone
         test = task.test()
+        judged = evaluate(network, task, test)
         if isinstance(network, Network):
             keep_test_streams(folder, network, test)
-        judged = evaluate(network, task, test)
-        if isinstance(network, Network) and run.task not in EXACT_STREAMS:  # paper_figures judges on fewer streams
-            form = evaluate(network, task, test, "exact")
-            streams_judged = sum(len(batch.steps) for batch in test)
-            exact = {"figure": form.figure, "loss": form.loss, "streams": streams_judged}
+            analysis = paper_figures(run, task, network)
+            if run.task not in EXACT_STREAMS:  # paper_figures judges on fewer streams
+                form = evaluate(network, task, test, "exact")
+                exact = {"figure": form.figure, "loss": form.loss, "streams": sum(len(batch.steps) for batch in test)}
+    if by_epoch := tested_curve(history):
+        analysis["test_by_epoch"] = by_epoch
     result = RunResult(
         run=run.to_dict(),
         metric=task.figure,
@@ -197,47 +197,32 @@ def finish(run: RunSpec, work: Work) -> RunResult:
         loss=judged.loss,
         validation=validation.figure,
         validation_loss=validation.loss,
-        chosen_update=history.update[at],
-        firing_hz=history.measures["firing_rate"][at] / task.shape.step_s,
+        chosen_update=history.update[history.chosen],
+        firing_hz=history.measures["firing_rate"][history.chosen] / task.shape.step_s,
         seconds=sum(history.processor_seconds),
-        machine=_machine(),
+        machine=f"{platform.machine()}, {torch.get_num_threads()} thread(s)",
         curve=learning_curve(history),
-        analysis=_analysis(run, task, network, history),
+        analysis=analysis,
         exact=exact,
         **_sizes(network, run),
     )
     result = RunResult(**results.rounded(vars(result)))  # as it will be read again
     results.add_to_file([result], work.results_file)
-    if work.listener.on_result is not None:
-        work.listener.on_result(run, result, True)
+    work.listener.on_result(run, result, True)
     return result
-
-
-def _analysis(run: RunSpec, task: Task, network: AnyNetwork, history: History) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    if isinstance(network, Network) and not run.searching:
-        figures = paper_figures(run, task, network)
-    by_epoch = tested_curve(history)
-    return figures | ({"test_by_epoch": by_epoch} if by_epoch else {})
 
 
 def _sizes(network: AnyNetwork, run: RunSpec) -> dict[str, Any]:
     learned = trained_values(network.spec, run.model, run.filters)
     if isinstance(network, FreeBank):
-        return {
-            "parameters": learned,
-            "bank_sizes": {},
-            "kernel_error": 0.0,
-            "state_bytes": {"bank": network.state_bytes},
-        }
+        state = {"bank": network.state_bytes}
+        return {"parameters": learned, "bank_sizes": {}, "kernel_error": 0.0, "state_bytes": state}
     decays = sum(decay.numel() for decay in network.decays().values())
     return {
         "parameters": round(learned - run.masked_share * decays),
         "bank_sizes": {name: bank.size for name, bank in network.banks.items()},
-        "kernel_error": max(network.kernel_errors().values(), default=0.0),
-        "state_bytes": {
-            form: state_bytes(network.compile(form).layout) for form in FORMS if form == "exact" or network.banks
-        },
+        "kernel_error": max(network.kernel_errors().values()),
+        "state_bytes": {form: state_bytes(network.compile(form).layout) for form in FORMS},
     }
 
 
@@ -261,7 +246,3 @@ def chosen_by_search(
         return fmean(figures), fmean(one.validation_loss for one in runs)
 
     return min(candidates, key=badness)
-
-
-def _machine() -> str:
-    return f"{platform.machine()}, {torch.get_num_threads()} thread(s)"

@@ -47,7 +47,7 @@ class TaskData:
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
         """Measure ``firing_rate`` [1]: spikes a neuron and step, mean over all hidden neurons."""
-        rates = torch.cat([z.detach().mean((0, 1)) for z in rolled.hidden_spikes] or [torch.zeros(1)])
+        rates = torch.cat([z.detach().mean((0, 1)) for z in rolled.hidden_spikes])
         return {"firing_rate": rates.mean().view(1)}
 
     @cached_property
