@@ -145,8 +145,7 @@ class Motion:
         return self._front.vary(items, 0, rng)
 
     def _windows(self, indices: Sequence[int]) -> list[Batch]:
-        parts = windows(self.recordings(indices), self.spec.window_steps)
-        items = [Series(values, recording.exercise) for recording, values in parts]
+        items = windows(self.recordings(indices), self.spec.window_steps)
         starts = range(0, len(items), 256)
         return [self._front.encode(items[start : start + 256], 0) for start in starts]
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hetsyn_model.training.datasets.examples import Series
 from research.tasks.task import INSTALL, MissingData
 
 FILE = "watch_dataset.npy"
@@ -90,24 +90,16 @@ def people(recordings: Sequence[WatchRecording]) -> tuple[int, ...]:
     return tuple(sorted({recording.person for recording in recordings}))
 
 
-def windows(recordings: Sequence[WatchRecording], steps: int) -> list[tuple[WatchRecording, NDArray[np.float32]]]:
-    """Cut recordings into windows of ``steps`` that do not overlap. What is left at the end is dropped."""
+def windows(recordings: Sequence[WatchRecording], steps: int) -> list[Series]:
+    """Cut recordings into windows of ``steps`` that do not overlap. What is left at the end is dropped.
+
+    Groups are people, ``person-01`` the first.
+    """
     return [
-        (recording, recording.values[start : start + steps])
+        Series(recording.values[start : start + steps], recording.exercise, f"person-{recording.person:02d}")
         for recording in recordings
         for start in range(0, len(recording.values) - steps + 1, steps)
     ]
-
-
-def as_arrays(recordings: Sequence[WatchRecording], steps: int) -> dict[str, Any]:
-    """Windows as ``hetsyn train`` takes them from a ``.npz`` file; groups are people, ``person-01`` the first."""
-    parts = windows(recordings, steps)
-    return {
-        "values": np.stack([values for _, values in parts]),
-        "labels": np.array([recording.exercise for recording, _ in parts]),
-        "label_names": np.array(EXERCISES),
-        "groups": np.array([f"person-{recording.person:02d}" for recording, _ in parts]),
-    }
 
 
 def main() -> None:
@@ -123,9 +115,15 @@ def main() -> None:
     except MissingData as error:
         parser.error(str(error))
     if chosen.out.suffix == ".npz":
-        arrays = as_arrays(recordings, round(WINDOW_S / STEP_S))
-        np.savez_compressed(chosen.out, **arrays)
-        print(f"{chosen.out}: {len(arrays['labels'])} windows of {len(people(recordings))} people")
+        parts = windows(recordings, round(WINDOW_S / STEP_S))
+        np.savez_compressed(
+            chosen.out,
+            values=np.stack([part.values for part in parts]),
+            labels=np.array([part.label for part in parts]),
+            label_names=np.array(EXERCISES),
+            groups=np.array([part.group for part in parts]),
+        )
+        print(f"{chosen.out}: {len(parts)} windows of {len(people(recordings))} people")
         return
     values = next(r.values for r in recordings if (r.person, r.exercise, r.arm) == STREAMED)
     rows = values.astype(str)  # the shortest text of each float32

@@ -33,7 +33,7 @@ def test_recordings_have_a_person_an_exercise_and_an_arm(folder: Path) -> None:
     keys = {(r.person, r.exercise, r.arm) for r in recordings}
     assert len(keys) == len(recordings) == 140
     assert {r.values.shape[1] for r in recordings} == {len(CHANNELS)}
-    assert all(len(values) == 100 for _, values in windows(recordings, 100))
+    assert all(len(part.values) == 100 for part in windows(recordings, 100))
     assert len(windows(recordings[:1], 100)) == len(recordings[0].values) // 100
 
 
