@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,16 +15,15 @@ import soxr
 from numpy.typing import NDArray
 
 from hetsyn_model.training.datasets.data import DataError, Recording, read_wav
-from hetsyn_model.training.datasets.examples import digest_of
 from recipes.speech.people import Division, Part
-from recipes.speech.vocabulary import DIGITS, FINE_WORDS, FREQUENT, SILENCE, UNKNOWN, fine_word
+from recipes.speech.vocabulary import COMMANDS, DIGITS, FINE_WORDS, FREQUENT, SILENCE, UNKNOWN, fine_word
 
 Source = Literal["studio", "voice", "person", "speech", "noise"]
 Audio = NDArray[np.float32]
 
 RATE_HZ: Final = 8000
 EVERY_TAKE: Final = 10  # of FSDD validates
-MOST_REPEATS: Final = 5  # of a recording in an epoch
+MOST_REPEATS: Final = 5  # of a person's recording in an epoch
 ACTIVE_DB: Final = 30.0  # a frame so far below the loudest is a pause
 FRAME: Final = 80
 GAMES: Final = (Path("/usr/share/ktuberling/sounds"), Path("/usr/share/tuxpaint/stamps"))
@@ -64,25 +63,22 @@ class Clip(Recording):
         return self.audio[self.active[0] : self.active[1]]
 
 
-def clip(audio: Audio, speaker: str, take: int, source: Source, word: str, *, is_cut: bool = True) -> Clip | None:
-    """Describe a recording with its loud part; None for one that is all but silent.
+def clip(audio: Audio, speaker: str, take: int, source: Source, word: str) -> Clip:
+    """Describe a recording, float32 [samples], of which all counts."""
+    label = fine_word(SILENCE if source == "noise" else word)
+    return Clip(audio, label, speaker, take, source, word, (0, audio.size))
 
-    Args:
-        audio: float32 [samples].
-        speaker: who says it.
-        take: number of the recording.
-        source: where it comes from.
-        word: that is said.
-        is_cut: whether to look for the loud part; False where all counts.
-    """
-    active = (0, audio.size)
-    if is_cut:
-        energy = np.add.reduceat(audio.astype(np.float64) ** 2, np.arange(0, audio.size, FRAME)) / FRAME
-        if energy.max() < 1e-8:
-            return None
-        loud = np.flatnonzero(energy >= energy.max() * 10 ** (-ACTIVE_DB / 10))
-        active = (int(loud[0]) * FRAME, min(audio.size, (int(loud[-1]) + 1) * FRAME))
-    return Clip(audio, fine_word(SILENCE if source == "noise" else word), speaker, take, source, word, active)
+
+def loud_parts(clips: Iterable[Clip]) -> list[Clip]:
+    """Find the loud part of each recording, and leave out those that are all but silent."""
+    found = []
+    for one in clips:
+        energy = np.add.reduceat(one.audio.astype(np.float64) ** 2, np.arange(0, one.audio.size, FRAME)) / FRAME
+        if energy.max() >= 1e-8:
+            loud = np.flatnonzero(energy >= energy.max() * 10 ** (-ACTIVE_DB / 10))
+            active = int(loud[0]) * FRAME, min(one.audio.size, (int(loud[-1]) + 1) * FRAME)
+            found.append(replace(one, active=active))
+    return found
 
 
 def of_people(folder: Path, part: Part) -> list[Clip]:
@@ -104,10 +100,8 @@ def of_people(folder: Path, part: Part) -> list[Clip]:
         audio, rate_hz = soundfile.read(path, dtype="float32")
         if rate_hz != RATE_HZ:
             audio = np.asarray(soxr.resample(audio, rate_hz, RATE_HZ), np.float32)
-        made = clip(audio, match["speaker"], int(match["take"]), "person", path.parent.name)
-        if made is not None:
-            found.append(made)
-    return found
+        found.append(clip(audio, match["speaker"], int(match["take"]), "person", path.parent.name))
+    return loud_parts(found)
 
 
 # SPEAKER_nohash_TAKE.wav, as Google Speech Commands has it, or SPEAKER_TAKE_SOURCE.flac
@@ -127,12 +121,10 @@ def of_wavs(folder: Path, source: Source) -> list[Clip]:
         if match is None:
             raise DataError(f"{path}: the name is not WORD_SPEAKER_TAKE.wav")
         word = DIGITS[int(match["word"])] if match["word"].isdecimal() else match["word"]
-        made = clip(read_wav(path, RATE_HZ), match["speaker"], int(match["take"]), source, word)
-        if made is not None:
-            found.append(made)
+        found.append(clip(read_wav(path, RATE_HZ), match["speaker"], int(match["take"]), source, word))
     if not found:
         raise DataError(f"{folder}: contains no WORD_SPEAKER_TAKE.wav")
-    return found
+    return loud_parts(found)
 
 
 def of_speech(folder: Path, piece_s: tuple[float, float] = (0.3, 0.9)) -> list[Clip]:
@@ -144,11 +136,9 @@ def of_speech(folder: Path, piece_s: tuple[float, float] = (0.3, 0.9)) -> list[C
         audio, at = read_wav(path, RATE_HZ), 0
         while at < audio.size:
             size = int(rng.integers(shortest, longest + 1))
-            piece = audio[at : at + size]
+            pieces = loud_parts([clip(audio[at : at + size], path.stem, len(found), "speech", "")])
+            found += [piece for piece in pieces if piece.length >= shortest // 2]
             at += size
-            made = clip(piece, path.stem, len(found), "speech", "")
-            if made is not None and made.length >= shortest // 2:
-                found.append(made)
     return found
 
 
@@ -198,9 +188,7 @@ def of_noise(piece_s: tuple[float, float] = (0.3, 1.0)) -> list[Clip]:
             swell_db = np.interp(np.linspace(0, 3, samples), np.arange(4), rng.normal(0.0, 6.0, 4))
             audio = level * 10 ** (swell_db / 20) * audio / audio.std()
         sound = np.clip(audio, -1.0, 1.0).astype(np.float32)
-        made = clip(sound, f"noise-{kind}", number, "noise", "", is_cut=False)
-        assert made is not None
-        found.append(made)
+        found.append(clip(sound, f"noise-{kind}", number, "noise", ""))
     return found
 
 
@@ -219,7 +207,7 @@ def splice(first: Clip, second: Clip, rng: np.random.Generator) -> Clip | None:
     ramp = np.linspace(0, 1, fade, dtype=np.float32)
     joint = a[-fade:] * (1 - ramp) + b[:fade] * ramp
     audio = np.concatenate([a[:-fade], joint, b[fade:]])
-    return clip(audio, first.speaker, 0, "person", "", is_cut=False)
+    return clip(audio, first.speaker, 0, "person", "")
 
 
 def phrase(words: Sequence[Clip], rng: np.random.Generator) -> Clip:
@@ -231,9 +219,7 @@ def phrase(words: Sequence[Clip], rng: np.random.Generator) -> Clip:
         parts.append(one.spoken * np.float32(np.clip(loudness / max(1e-6, own), 0.1, 10.0)))
         parts.append(np.zeros(int(rng.integers(0, round(PHRASE_PAUSE_S * RATE_HZ))), np.float32))
     audio = np.concatenate(parts[:-1])[-round(PHRASE_S * RATE_HZ) :]
-    made = clip(audio, words[0].speaker, 0, "person", "", is_cut=False)
-    assert made is not None
-    return made
+    return clip(audio, words[0].speaker, 0, "person", "")
 
 
 @dataclass(frozen=True)
@@ -267,23 +253,14 @@ class Draws:
     noise: int = 300
 
 
-@dataclass
 class Pool:
     """The recordings of a run's training by word and source. ``draws`` says how many of each an epoch draws."""
 
-    clips: Sequence[Clip]
-    draws: Draws
-    _by: dict[tuple[str, Source], list[Clip]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        by: dict[tuple[str, Source], list[Clip]] = defaultdict(list)
-        for one in self.clips:
-            by[FINE_WORDS[one.label], one.source].append(one)
-        self._by = dict(by)
-
-    @property
-    def digest(self) -> str:
-        return digest_of(self.clips)
+    def __init__(self, clips: Sequence[Clip], draws: Draws) -> None:
+        self.clips, self.draws = clips, draws
+        self._by: dict[tuple[str, Source], list[Clip]] = defaultdict(list)
+        for one in clips:
+            self._by[FINE_WORDS[one.label], one.source].append(one)
 
     def epoch(self, rng: np.random.Generator) -> list[Clip]:
         """Draw the examples of an epoch, in no order."""
@@ -292,24 +269,18 @@ class Pool:
     def _drawn(self, rng: np.random.Generator) -> Iterator[Clip]:
         draws = self.draws
         for digit in DIGITS:
-            people = self._by.get((digit, "person"), [])
             studio, voices = round(draws.studio * draws.digit), round(draws.voices * draws.digit)
-            said = min(draws.digit - studio - voices, MOST_REPEATS * len(people))
+            said = min(draws.digit - studio - voices, MOST_REPEATS * len(self._by[digit, "person"]))
             missing = draws.digit - studio - voices - said
-            if not self._by.get((digit, "studio")):
-                studio, voices = 0, studio + voices + missing
-            else:
-                studio, voices = studio + missing // 2, voices + missing - missing // 2
+            studio = studio + missing // 2 if self._by[digit, "studio"] else 0
+            voices = draws.digit - said - studio
             yield from self._take(digit, "person", said, rng)
             yield from self._take(digit, "studio", studio, rng)
             yield from self._take(digit, "voice", voices, rng)
-        for word in FREQUENT:
-            if word not in DIGITS:
-                people = self._by.get((word, "person"), [])
-                yield from self._take(word, "person", min(draws.command, MOST_REPEATS * len(people)), rng)
-                yield from self._take(word, "voice", round(draws.voices * draws.command), rng)
-        rare = self._by.get((UNKNOWN, "person"), [])
-        yield from self._take(UNKNOWN, "person", min(draws.rare, MOST_REPEATS * len(rare)), rng)
+        for word in COMMANDS:
+            yield from self._take(word, "person", draws.command, rng)
+            yield from self._take(word, "voice", round(draws.voices * draws.command), rng)
+        yield from self._take(UNKNOWN, "person", draws.rare, rng)
         yield from self._take(UNKNOWN, "voice", draws.synthesised, rng)
         yield from self._take(UNKNOWN, "speech", draws.speech, rng)
         yield from self._take(SILENCE, "noise", draws.noise, rng)
@@ -318,7 +289,9 @@ class Pool:
 
     def _take(self, word: str, source: Source, count: int, rng: np.random.Generator) -> Iterator[Clip]:
         """Draw evenly: nobody a second time before everybody was there once."""
-        pool = self._by.get((word, source), [])
+        pool = self._by[word, source]
+        if source == "person":
+            count = min(count, MOST_REPEATS * len(pool))
         while count > 0 and pool:
             for index in rng.permutation(len(pool))[:count]:
                 yield pool[int(index)]

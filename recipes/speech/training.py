@@ -24,6 +24,7 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import load_config
 from hetsyn_model.training.datasets.data import DataError
+from hetsyn_model.training.datasets.examples import digest_of
 from hetsyn_model.training.encoding.augment import augment_batch
 from hetsyn_model.training.encoding.front import AudioFront
 from hetsyn_model.training.fitting import KEPT_STREAMS, keep_streams
@@ -262,7 +263,7 @@ def run(out: Path, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> Hi
 
     return train(
         out,
-        {"recipe": json.loads(json.dumps(asdict(recipe))), "recordings": pool.digest},
+        {"recipe": json.loads(json.dumps(asdict(recipe))), "recordings": digest_of(pool.clips)},
         model,
         data,
         Optimisation(

@@ -21,7 +21,7 @@ from recipes.speech.costs import cost, trained_values
 from recipes.speech.networks import Shape, make, readout
 from recipes.speech.people import PARTS, Division
 from recipes.speech.plan import COMMANDS, PLAN
-from recipes.speech.pool import Clip, clip, of_people
+from recipes.speech.pool import Clip, clip, loud_parts, of_people
 from recipes.speech.report import PAGE, RESULTS, report
 from recipes.speech.training import Recipe, as_served, encoder_spec, probabilities
 from recipes.speech.vocabulary import FINE_WORDS
@@ -31,8 +31,7 @@ def word(name: str, speaker: str = "a", take: int = 0, source: str = "person") -
     """A tone of 0.4 s within 1 s of near silence."""
     audio = np.full(8000, 1e-5, np.float32)
     audio[2400:5600] = 0.3 * np.sin(np.arange(3200, dtype=np.float32))
-    made = clip(audio, speaker, take, source, name)  # type: ignore[arg-type]
-    assert made is not None
+    (made,) = loud_parts([clip(audio, speaker, take, source, name)])  # type: ignore[arg-type]
     return made
 
 

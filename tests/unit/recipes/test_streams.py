@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hetsyn_model.training.datasets.data import read_wav
-from recipes.speech.pool import RATE_HZ, Clip, clip
+from recipes.speech.pool import RATE_HZ, Clip, clip, loud_parts
 from recipes.speech.streams import (
     errors,
     hear,
@@ -20,11 +20,10 @@ from tests.support.paths import MODELS, ROOT
 
 def shipped(speaker: str = "rms") -> list[Clip]:
     """The page's ten digits."""
-    made = [
+    return loud_parts(
         clip(read_wav(path, RATE_HZ), speaker, 0, "person", path.stem)
         for path in sorted((ROOT / "service/page/recordings").glob("*.wav"))
-    ]
-    return [one for one in made if one is not None]
+    )
 
 
 @pytest.mark.parametrize(
