@@ -36,10 +36,6 @@ EXPERIMENT_B: Final = {
     "b-gru": "GRU",
     "b-cnn": "CNN on the bands, not causal",
 }
-MODELS: Final = {
-    "teacher": "the teacher, a CNN that is not causal",
-    "digits": "as shipped",
-}
 BENCHMARK: Final = {
     "commands-hetsyn": "HetSyn",
     "commands-hetneu": "HetNeu",
@@ -57,9 +53,9 @@ ADAPTED: Final = ("right", "named and right", "others named")
 HEADS: Final = ("best of ten", "named and right", "refused", "others named")
 
 
-def results(part: str) -> dict[str, Result]:
-    """Read the kept results of a part, by the name of the run."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted((RESULTS / part).glob("*.json"))}
+def kept(name: str) -> dict[str, Any]:
+    """Read a file of kept results."""
+    return dict(json.loads((RESULTS / f"{name}.json").read_text()))
 
 
 def by_group(found: Mapping[str, Result]) -> dict[str, list[Result]]:
@@ -105,9 +101,9 @@ def comparison(groups: Mapping[str, Sequence[Result]], names: Mapping[str, str])
     """Runs of an experiment beside one another: strangers' words, by both decisions."""
     rows = []
     for group, text in names.items():
-        if runs := groups.get(group, []):
-            both = [over_seeds([_of(run, "closed", power) for run in runs]) for power in (0, SERVED)]
-            rows.append([text, f"{runs[0]['values']:,}", str(len(runs)), *both])
+        runs = groups[group]
+        both = [over_seeds([_of(run, "closed", power) for run in runs]) for power in (0, SERVED)]
+        rows.append([text, f"{runs[0]['values']:,}", str(len(runs)), *both])
     return table(["network", "trained values", "seeds", "mean of all steps", "later steps count more"], rows)
 
 
@@ -122,20 +118,17 @@ def conditions(runs: Sequence[Result]) -> str:
     return table(["", f"best of ten, seed {SEEDS[0]}", "seeds", *(f"{head}, mean" for head in HEADS)], rows)
 
 
-def words(run: Result, chose: Result | None) -> str:
-    """A model by word, with Wilson's intervals, and the other words that training has and that it lacks.
+def words(name: str) -> str:
+    """A run by word, with Wilson's intervals, and the other words that training has and that it lacks.
 
-    Args:
-        run: judged by the people who test, who say hardly any word that nobody trains on.
-        chose: judged by the people who choose.
+    The people who test say hardly any word that nobody trains on, so the people who choose judge those.
     """
-    clean = run["people"]["clean"][str(SERVED)]
+    clean, chose = (kept(f"{part}/{name}")["people"]["clean"][str(SERVED)] for part in ("test", "validate"))
     rows = [[word, "right", counted(one), str(one["of"])] for word, one in clean["by word"].items()]
     others, held_out = clean["named by word"], Division.load().held_out_words
     named = {"all that training has": total([one for word, one in others.items() if word not in held_out])}
-    if chose is not None:
-        heard = chose["people"]["clean"][str(SERVED)]["named by word"]
-        named["five that nobody trains on, of others"] = total([heard[word] for word in held_out if word in heard])
+    heard = chose["named by word"]
+    named["five that nobody trains on, of others"] = total([heard[word] for word in held_out if word in heard])
     named |= others
     rows += [[word, "named", counted(one), str(one["of"])] for word, one in named.items()]
     return table(["word", "", "%", "of"], rows)
@@ -161,7 +154,7 @@ def adapted(found: Mapping[str, Any]) -> str:
     rows, gains = [], []
     names = [name for name in next(iter(found.values())) if name != "before"]
     for speaker, each in found.items():
-        rest = [one for other, one in found.items() if other != speaker] or [each]
+        rest = [one for other, one in found.items() if other != speaker]
         how = max(names, key=lambda name: fmean(one[name]["right"] for one in rest))
         before, after = each["before"], each[how]
         gains.append(after["right"] - before["right"])
@@ -177,21 +170,20 @@ def benchmark(groups: Mapping[str, Sequence[Result]]) -> str:
     """Networks of equal numbers of trained values on the commands of strangers."""
     rows = []
     for group, text in BENCHMARK.items():
-        if runs := groups.get(group, []):
-            hidden = "-".join(map(str, COMMANDS[group.removeprefix("commands-")]))
-            costs = [run["cost"] for run in runs]
-            kept = [f"{runs[0]['values']:,}", f"{costs[0]['state_bytes']:,}"]
-            work = [fmean(one[name] for one in costs) for name in ("operations", "nanojoules")]
-            right = [over_seeds([_of(run, figure) for run in runs]) for figure in FIGURES]
-            rows.append([text, hidden, str(len(runs)), *right, *kept, f"{work[0]:,.0f}", f"{work[1]:.1f}"])
+        runs = groups[group]
+        hidden = "-".join(map(str, COMMANDS[group.removeprefix("commands-")]))
+        costs = [run["cost"] for run in runs]
+        sizes = [f"{runs[0]['values']:,}", f"{costs[0]['state_bytes']:,}"]
+        work = [fmean(one[name] for one in costs) for name in ("operations", "nanojoules")]
+        right = [over_seeds([_of(run, figure) for run in runs]) for figure in FIGURES]
+        rows.append([text, hidden, str(len(runs)), *right, *sizes, f"{work[0]:,.0f}", f"{work[1]:.1f}"])
     head = ["network", "layers", "seeds", *HEADS, "trained values", "state bytes", "operations a step", "nJ a step"]
     return table(head, rows)
 
 
 def streamed() -> str:
     """Strings of digits, and false alarms, of the newest model."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted((RESULTS / "streams").glob("*.json"))}
-    strings, alarms = found["digit-strings-speech-digits-2"], found["false-alarms-speech-digits-2"]
+    strings, alarms = (kept(f"streams/{kind}-speech-digits-2") for kind in ("digit-strings", "false-alarms"))
     rows = [
         [f"{noise} noise, {strings['snr_db']:.0f} dB" if noise != "none" else "no noise", str(one["words"])]
         + [f"{100 * one['word_errors']:.1f}%"]
@@ -212,7 +204,7 @@ def streamed() -> str:
 
 def report(out: Path) -> str:
     """Write the page of all kept results and its picture into a folder, and return the page."""
-    found = results("test")
+    found = {path.stem: kept(f"test/{path.stem}") for path in sorted((RESULTS / "test").glob("*.json"))}
     groups = by_group(found)
     parts = [
         "# Kept results of the speech recipe\n",
@@ -223,24 +215,17 @@ def report(out: Path) -> str:
         "## Spikes, cell, encoder and causality, at equal data and trained values\n",
         comparison(groups, EXPERIMENT_B),
         "## The digits\n",
-        comparison(groups, MODELS),
+        comparison(groups, {"digits": "as shipped"}),
     ]
     for group in ("digits", "commands"):
-        if runs := groups.get(group, []):
-            parts += [f"### {group}: noise, lines, levels and quiet before\n", conditions(runs)]
-            parts += [
-                f"### {group}: by word, seed {SEEDS[0]}\n",
-                words(runs[0], results("validate").get(f"{group}-{SEEDS[0]}")),
-            ]
+        parts += [f"### {group}: noise, lines, levels and quiet before\n", conditions(groups[group])]
+        parts += [f"### {group}: by word, seed {SEEDS[0]}\n", words(f"{group}-{SEEDS[0]}")]
     parts += ["### Strings of 20 digits, and sound without a digit, as served\n", streamed()]
-    if any(name.startswith("without-") for name in found):
-        parts += ["## Digits of speakers left out\n", left_out(found)]
-    if (study := RESULTS / "adapt.json").exists():
-        parts += ["## Five takes a digit of a speaker left out\n", adapted(json.loads(study.read_text()))]
-    if any(group in groups for group in BENCHMARK):
-        parts += ["## Ten commands of strangers, at equal trained values\n", benchmark(groups)]
-        parts += ["![Accuracy against state and energy of a step](commands.png)\n"]
-        draw_benchmark(groups, out / "commands.png")
+    parts += ["## Digits of speakers left out\n", left_out(found)]
+    parts += ["## Five takes a digit of a speaker left out\n", adapted(kept("adapt"))]
+    parts += ["## Ten commands of strangers, at equal trained values\n", benchmark(groups)]
+    parts += ["![Accuracy against state and energy of a step](commands.png)\n"]
+    draw_benchmark(groups, out / "commands.png")
     page = "\n".join(parts)
     (out / PAGE).write_text(page)
     return page
@@ -253,8 +238,8 @@ def draw_benchmark(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
         panels, ("state_bytes", "nanojoules"), ("state of a session (bytes)", "energy of a step (nJ)"), strict=True
     ):
         for (group, text), colour in zip(BENCHMARK.items(), COLOURS, strict=True):
-            at = [run["cost"][name] for run in groups.get(group, [])]
-            right = [100 * _of(run, "closed") for run in groups.get(group, [])]
+            at = [run["cost"][name] for run in groups[group]]
+            right = [100 * _of(run, "closed") for run in groups[group]]
             axes.plot(at, right, "o", color=colour, alpha=0.7, markersize=6, markeredgewidth=0, label=text)
         axes.set_xscale("log")
         axes.margins(x=0.1, y=0.1)
