@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, NoReturn
@@ -65,6 +63,7 @@ def run(
 ) -> None:
     """Search, train and test every neuron model of an experiment. `make report` writes the report."""
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # gradients fade into denormal numbers: a step with those takes five times as long
     keep_freed_memory()
     if name in EARLIER:
         _fail(f"{name!r} is over: research/results/ has its runs, commit {EARLIER[name]} its code")
@@ -90,22 +89,12 @@ def run(
     console.print(f"{name}: folder: {out / name}")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     try:
-        with _denormals_as_zero(), Bars(*columns, console=console) as bars:
+        with Bars(*columns, console=console) as bars:
             run_experiment(planned, out, results_file, choice, data, _shown(bars))
     except (MissingData, RunError) as error:
         _fail(str(error))
     report = "" if small else "   report: make report"  # which has no figures of smoke runs
     console.print(f"results: {results_file}{report}")
-
-
-@contextmanager
-def _denormals_as_zero() -> Iterator[None]:
-    """Gradients fade into denormal numbers over thousands of steps, and a step with those takes five times as long."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 def _shown(bars: Bars) -> Listener:

@@ -26,35 +26,33 @@ def tie_branches(network: Network, branches: int, seed: int) -> None:
     for layer in network.named_layers().values():
         decays = [decay for decay in (layer.r_in, layer.r_rec) if decay is not None]
         widths = [decay.shape[1] for decay in decays]
+        drawn = torch.cat([decay.detach() for decay in decays], 1)  # as HetSyn's are
         count = min(branches, sum(widths)) if layer.spiking else 1
-        dealt = torch.rand(layer.neurons, sum(widths), generator=generator).argsort(1) % count
-        indices = dealt.split(widths, 1)
-        first = torch.cat([decay.detach() for decay in decays], 1)[:, :count]  # drawn as HetSyn's are
+        dealt = torch.rand(drawn.shape, generator=generator).argsort(1) % count
         with torch.no_grad():
-            for decay, index in zip(decays, indices, strict=True):
-                decay.copy_(first.gather(1, index))
-        _tie_gradients(decays, indices, count)
+            for decay, tied in zip(decays, drawn.gather(1, dealt).split(widths, 1), strict=True):
+                decay.copy_(tied)
+        _tie_gradients(decays, dealt, count)
 
 
-def _tie_gradients(decays: Sequence[nn.Parameter], indices: Sequence[Tensor], count: int) -> None:
+def _tie_gradients(decays: Sequence[nn.Parameter], dealt: Tensor, count: int) -> None:
     """Give all decays of a branch one gradient: equal values then get equal steps, and stay equal.
 
     It is the branch's gradient over the root of its synapses: their norm is then the branch's, where gradients are
     clipped, and Adam's steps do not depend on the scale.
     """
-    neurons = decays[0].shape[0]
-    synapses = sum(torch.zeros(neurons, count).scatter_add_(1, i, torch.ones(i.shape)) for i in indices)
-    assert isinstance(synapses, Tensor)
+    widths = [decay.shape[1] for decay in decays]
+    none = torch.zeros(len(dealt), count)
+    synapses = none.scatter_add(1, dealt, torch.ones(dealt.shape))
 
     def tie(_: Tensor) -> None:
-        gradients = [decay.grad for decay in decays]
-        if any(gradient is None for gradient in gradients):  # that of the other path comes later
+        gradients = [decay.grad for decay in decays if decay.grad is not None]
+        if len(gradients) < len(decays):  # that of the other path comes later
             return
-        total = torch.zeros(neurons, count)
-        for gradient, index in zip(gradients, indices, strict=True):
-            total.scatter_add_(1, index, gradient)  # type: ignore[arg-type]
-        for gradient, index in zip(gradients, indices, strict=True):
-            gradient.copy_((total / synapses.sqrt()).gather(1, index))  # type: ignore[union-attr]
+        total = none.scatter_add(1, dealt, torch.cat(gradients, 1))
+        tied = (total / synapses.sqrt()).gather(1, dealt)
+        for gradient, own in zip(gradients, tied.split(widths, 1), strict=True):
+            gradient.copy_(own)
 
     for decay in decays:
         decay.register_post_accumulate_grad_hook(tie)
