@@ -14,7 +14,7 @@ import torch
 
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech import experiments, streams
-from recipes.speech.people import Division
+from recipes.speech.people import HELD_OUT_WORDS
 from recipes.speech.plan import PLAN
 from recipes.speech.pool import gather_speech, of_people, read_pool
 from recipes.speech.report import RESULTS, report
@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> None:
             out = arguments.out or data / "voices"
             print(f"{synthesise(out, digits(installed()))} recordings in {out}")
         case "others":
-            words = others.words(Division.load().held_out_words)
+            words = others.words(HELD_OUT_WORDS)
             count = synthesise(data / "others", others.takes(words, installed()))
             print(f"{count} recordings of {len(words)} words in {data / 'others'}")
         case "speech":

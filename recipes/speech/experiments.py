@@ -10,7 +10,7 @@ from typing import Any, Final
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.costs import cost, trained_values
 from recipes.speech.judge import CONDITIONS, POWERS, SERVED, figures, hear, rate, threshold
-from recipes.speech.people import Division
+from recipes.speech.people import HELD_OUT_WORDS
 from recipes.speech.plan import COMMANDS, PLAN
 from recipes.speech.pool import EVERY_TAKE, Clip, of_noise, of_people, of_wavs
 from recipes.speech.report import RESULTS
@@ -59,8 +59,7 @@ def _clips(recipe: Recipe, data: Path, part: str) -> dict[str, Sequence[Clip]]:
     if part == "validate":
         people = of_people(data / "people", "validation")
         # words that nobody trains on may be said by those who train
-        held_out = Division.load().held_out_words
-        people += [one for one in of_people(data / "people", "train") if one.word in held_out]
+        people += [one for one in of_people(data / "people", "train") if one.word in HELD_OUT_WORDS]
         studio = [one for one in studio if one.take % EVERY_TAKE == 0]
     else:
         people = of_people(data / "people", "test")

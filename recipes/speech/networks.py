@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.network import Network
-from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, SurrogateSpec
+from hetsyn_model.spec import NetworkSpec, NeuronSpec
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.tied_layer import tied_network
 from research.tasks.dendrites import tie_branches
@@ -109,13 +109,8 @@ def spec_of(shape: Shape, encoder: EncoderSpec, outputs: int) -> NetworkSpec:
         hidden=shape.hidden,
         outputs=outputs,
         step_s=encoder.step_s,
-        recurrent=True,
-        self_recurrent=True,
-        bias=False,
         dropout=shape.dropout,
         neuron=neuron_of(shape.kind),
-        surrogate=SurrogateSpec(kind="gaussian", gain=1.0, width=1.0),
-        decision=DecisionSpec("sum_softmax"),
     )
 
 

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, get_args
 
 Part = Literal["train", "validation", "test"]
-PARTS: Final[tuple[Part, ...]] = ("train", "validation", "test")
-DIVISION: Final = Path(__file__).with_name("results") / "people.json"
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+_LISTED: Final[dict[str, Any]] = json.loads((Path(__file__).with_name("results") / "people.json").read_text())
+# nobody trains on them; they show how words are refused that no network has heard
+HELD_OUT_WORDS: Final[tuple[str, ...]] = tuple(_LISTED["held_out_words"])
 
 
-@dataclass(frozen=True)
-class Division:
-    """Who is for what.
-
-    Attributes:
-        train: speakers to train on.
-        validation: speakers who choose epochs, seeds and thresholds.
-        test: speakers who judge, once.
-        held_out_words: words that nobody trains on; they show how words are refused that no network has heard.
-    """
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
-    held_out_words: tuple[str, ...]
-
-    @staticmethod
-    def load() -> Division:
-        return Division(**{name: tuple(names) for name, names in json.loads(DIVISION.read_text()).items()})
-
-    def part_of(self, speaker: str) -> Part | None:
-        """Return what a speaker is for; None for one who is not listed."""
-        return next((part for part in PARTS if speaker in getattr(self, part)), None)
+def speakers(part: Part) -> frozenset[str]:
+    """Return who trains; who chooses epochs, seeds and thresholds (``validation``); or who judges, once (``test``)."""
+    return frozenset(_LISTED[part])

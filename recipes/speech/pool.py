@@ -15,7 +15,7 @@ import soxr
 from numpy.typing import NDArray
 
 from hetsyn_model.training.datasets.data import DataError, Recording, read_wav
-from recipes.speech.people import Division, Part
+from recipes.speech.people import HELD_OUT_WORDS, Part, speakers
 from recipes.speech.vocabulary import COMMANDS, DIGITS, FINE_WORDS, FREQUENT, SILENCE, UNKNOWN, fine_word
 
 Source = Literal["studio", "voice", "person", "speech", "noise"]
@@ -87,7 +87,7 @@ def of_people(folder: Path, part: Part) -> list[Clip]:
     Raises:
         DataError: there are none, or a file has another name.
     """
-    found, division = [], Division.load()
+    found, listed = [], speakers(part)
     paths = sorted(path for end in ("flac", "wav") for path in folder.glob(f"[!_]*/*.{end}"))
     if not paths:
         raise DataError(f"{folder}: contains no WORD/SPEAKER_nohash_TAKE.wav: put Google Speech Commands there")
@@ -95,7 +95,7 @@ def of_people(folder: Path, part: Part) -> list[Clip]:
         match = _OF_PEOPLE.fullmatch(path.name)
         if match is None:
             raise DataError(f"{path}: the name is not SPEAKER_nohash_TAKE.wav")
-        if division.part_of(match["speaker"]) != part:
+        if match["speaker"] not in listed:
             continue
         audio, rate_hz = soundfile.read(path, dtype="float32")
         if rate_hz != RATE_HZ:
@@ -323,17 +323,16 @@ def read_pool(data: Path, draws: Draws, leave_out: str) -> tuple[Pool, list[Clip
     Returns:
         The pool, and the validation recordings: people, and every tenth take of FSDD.
     """
-    held_out = Division.load().held_out_words
     every = of_people(data / "people", "train")
-    train = [one for one in every if one.word not in held_out]
+    train = [one for one in every if one.word not in HELD_OUT_WORDS]
     studio = [one for one in of_wavs(data / "studio", "studio") if one.speaker != leave_out]
     train += [one for one in studio if one.take % EVERY_TAKE]
     train += of_wavs(data / "voices", "voice")
-    train += [one for one in of_wavs(data / "others", "voice") if one.word not in held_out]
+    train += [one for one in of_wavs(data / "others", "voice") if one.word not in HELD_OUT_WORDS]
     train += of_speech(data / "speech")
     train += of_noise()
     validation = of_people(data / "people", "validation")
     # words that nobody trains on may be said by those who train
-    validation += [one for one in every if one.word in held_out]
+    validation += [one for one in every if one.word in HELD_OUT_WORDS]
     validation += [one for one in studio if one.take % EVERY_TAKE == 0]
     return Pool(train, draws), validation

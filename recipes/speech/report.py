@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.plots import plain, pyplot, save
 from recipes.speech.judge import CONDITIONS, SERVED, rate, wilson
-from recipes.speech.people import Division
+from recipes.speech.people import HELD_OUT_WORDS
 from recipes.speech.plan import COMMANDS, SEEDS
 from recipes.speech.vocabulary import RARE_DIGITS
 
@@ -125,11 +125,11 @@ def words(name: str) -> str:
     """
     clean, chose = (kept(f"{part}/{name}")["people"]["clean"][str(SERVED)] for part in ("test", "validate"))
     rows = [[word, "right", counted(one), str(one["of"])] for word, one in clean["by word"].items()]
-    others, held_out = clean["named by word"], Division.load().held_out_words
-    named = {"all that training has": total([one for word, one in others.items() if word not in held_out])}
-    heard = chose["named by word"]
-    named["five that nobody trains on, of others"] = total([heard[word] for word in held_out if word in heard])
-    named |= others
+    others, heard = clean["named by word"], chose["named by word"]
+    named = {
+        "all that training has": total([one for word, one in others.items() if word not in HELD_OUT_WORDS]),
+        "five that nobody trains on, of others": total([heard[word] for word in HELD_OUT_WORDS if word in heard]),
+    } | others
     rows += [[word, "named", counted(one), str(one["of"])] for word, one in named.items()]
     return table(["word", "", "%", "of"], rows)
 
