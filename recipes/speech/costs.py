@@ -10,14 +10,13 @@ import numpy as np
 import torch
 
 from export.inspection.operations import Work, count, work_of_network
-from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.state import StateTensor, decision_layout, state_bytes
 from hetsyn_model.training.tied_layer import level_changes
-from recipes.speech.networks import BRANCHES, FILTERS, LIKE_HETSYN, SPIKING, Model, make, spec_of
+from recipes.speech.networks import BRANCHES, ENCODER, FILTERS, LIKE_HETSYN, SPIKING, Model, make, spec_of
 from recipes.speech.pool import Clip
-from recipes.speech.training import SERVED_TAIL_STEPS, Front, Recipe, encoder_spec
+from recipes.speech.training import FRONT, SERVED_TAIL_STEPS, Recipe
 from research.tasks.free_bank import FreeBank
 from research.tasks.neurons import trained_values as of_branches
 from service.contract.manifest import TensorDescription
@@ -28,7 +27,7 @@ BATCH: Final = 128
 
 def trained_values(recipe: Recipe) -> int:
     """Count the trained values of a run's network without auxiliary outputs; what is tied counts once."""
-    network = make(recipe.shape, encoder_spec(), len(recipe.vocabulary.classes), 0)
+    network = make(recipe.shape, len(recipe.vocabulary.classes), 0)
     if isinstance(network, Network) and recipe.shape.kind == "dh-snn":
         return of_branches(network.spec, "dh-snn", BRANCHES)
     return sum(value.numel() for value in network.parameters())
@@ -40,12 +39,11 @@ def cost(model: Model, recipe: Recipe, clips: Sequence[Clip]) -> dict[str, float
     State and operations are those of a step as it is served: the bank form of HetSyn and what is like it, one current a
     neuron and path of the other spiking networks, with the encoder's spikes as input. The encoder is not counted.
     """
-    encoder, outputs = encoder_spec(), len(recipe.labels)
     if isinstance(model, Network | FreeBank) and recipe.shape.kind in SPIKING:
-        state, work = _of_spikes(recipe, encoder, outputs)
-        activity = _activity(model, encoder, clips)
+        state, work = _of_spikes(recipe)
+        activity = _activity(model, clips)
     else:
-        state, work = _of_values(recipe, encoder, outputs)
+        state, work = _of_values(recipe)
         activity = {}
     counted = count(work, activity)
     return {
@@ -55,17 +53,17 @@ def cost(model: Model, recipe: Recipe, clips: Sequence[Clip]) -> dict[str, float
     }
 
 
-def _of_spikes(recipe: Recipe, encoder: EncoderSpec, outputs: int) -> tuple[int, Work]:
-    spec = spec_of(recipe.shape, encoder, outputs)
-    network, form = Network(spec), "exact"
-    banks = [FILTERS] * len(recipe.served_banks) if recipe.shape.kind == "free-bank" else recipe.served_banks
-    if recipe.shape.kind in LIKE_HETSYN:
-        network.fit_banks(size=banks)
-        form = "bank"
-    layout = network.compile("bank" if form == "bank" else "exact").layout
-    sizes = dict(zip(spec.layer_names, (*spec.hidden, outputs), strict=True))
+def _of_spikes(recipe: Recipe) -> tuple[int, Work]:
+    spec = spec_of(recipe.shape, len(recipe.labels))
+    network, sizes = Network(spec), dict(zip(spec.layer_names, (*spec.hidden, spec.outputs), strict=True))
     # of each unit into a layer: a weight a neuron, or one a neuron and decay of the bank
-    decays = banks if form == "bank" else [1] * len(sizes)
+    if recipe.shape.kind in LIKE_HETSYN:
+        decays = [FILTERS] * len(sizes) if recipe.shape.kind == "free-bank" else recipe.served_banks
+        network.fit_banks(size=decays)
+        layout = network.compile("bank").layout
+    else:
+        decays = [1] * len(sizes)
+        layout = network.compile("exact").layout
     fans = {name: neurons * size for (name, neurons), size in zip(sizes.items(), decays, strict=True)}
     tensors, units = {}, spec.channels
     for name, neurons in sizes.items():
@@ -81,19 +79,19 @@ def _described(tensor: StateTensor) -> TensorDescription:
     return TensorDescription(name=tensor.name, shape=tensor.shape, dtype=tensor.dtype, initial=tensor.initial)
 
 
-def _of_values(recipe: Recipe, encoder: EncoderSpec, outputs: int) -> tuple[int, Work]:
+def _of_values(recipe: Recipe) -> tuple[int, Work]:
     """Count a network without spikes: every value is multiplied."""
-    hidden = recipe.shape.hidden
+    hidden, outputs = recipe.shape.hidden, len(recipe.labels)
     if recipe.shape.kind == "gru":
-        macs = sum(3 * cells * (inputs + cells + 1) for inputs, cells in pairwise((encoder.bands, *hidden)))
+        macs = sum(3 * cells * (inputs + cells + 1) for inputs, cells in pairwise((ENCODER.bands, *hidden)))
         kept = sum(hidden)
     elif recipe.shape.kind == "cnn":  # a layer has half the bands and half the steps of the one before
         widths = (1, *hidden)
         macs = sum(
-            9 * inputs * channels * encoder.bands // 4**layer
+            9 * inputs * channels * ENCODER.bands // 4**layer
             for layer, (inputs, channels) in enumerate(pairwise(widths))
         )
-        kept, outputs = encoder.bands * CLIP_STEPS, 0  # it decides once, from a whole clip
+        kept, outputs = ENCODER.bands * CLIP_STEPS, 0  # it decides once, from a whole clip
     else:
         raise ValueError(f"nobody has counted what {recipe.shape.kind} costs")
     macs += hidden[-1] * outputs
@@ -103,16 +101,15 @@ def _of_values(recipe: Recipe, encoder: EncoderSpec, outputs: int) -> tuple[int,
 
 
 @torch.no_grad()
-def _activity(model: Network | FreeBank, encoder: EncoderSpec, clips: Sequence[Clip]) -> Mapping[str, Any]:
+def _activity(model: Network | FreeBank, clips: Sequence[Clip]) -> Mapping[str, Any]:
     """Measure the share of steps in which a unit spikes, a mean over the units of each layer."""
-    front = Front()
     spikes: dict[str, float] = dict.fromkeys(("input", *model.spec.layer_names[:-1]), 0.0)
     steps = 0
     for at in range(0, len(clips), BATCH):
-        batch = front.encode(clips[at : at + BATCH], SERVED_TAIL_STEPS)
-        spikes["input"] += batch.events.units.numel() / encoder.channels
+        batch = FRONT.encode(clips[at : at + BATCH], SERVED_TAIL_STEPS)
+        spikes["input"] += batch.events.units.numel() / ENCODER.channels
         steps += int(batch.steps.sum())
-        rolled = model.rollout(level_changes(batch.events, encoder), "bank", batch.steps)
+        rolled = model.rollout(level_changes(batch.events, ENCODER), "bank", batch.steps)
         inside = torch.arange(batch.events.steps) < batch.steps.unsqueeze(-1)
         for name, fired in zip(model.spec.layer_names[:-1], rolled.hidden_spikes, strict=True):
             spikes[name] += float(fired[inside].mean(-1).sum())

@@ -10,10 +10,9 @@ from typing import Any, Final
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.costs import cost, trained_values
 from recipes.speech.judge import CONDITIONS, POWERS, SERVED, figures, hear, rate, threshold
-from recipes.speech.people import HELD_OUT_WORDS
+from recipes.speech.people import HELD_OUT_WORDS, RESULTS
 from recipes.speech.plan import COMMANDS, PLAN
 from recipes.speech.pool import EVERY_TAKE, Clip, of_noise, of_people, of_wavs
-from recipes.speech.report import RESULTS
 from recipes.speech.training import Recipe, as_served, load_model, recipe_of
 
 BENCHMARK: Final = tuple(f"commands-{kind}-" for kind in COMMANDS)  # judged on clean words alone

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
 from typing import Any, Final
 
 import numpy as np
@@ -25,15 +24,6 @@ FloatArray = NDArray[np.float64]
 SERVED: Final = 3  # power of a step's number in the decision that is served
 POWERS: Final = (0, SERVED)  # 0: all steps count alike
 REFUSED: Final = 0.06  # of the validation people's words, at the operating point
-
-
-def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Return Wilson's 95% interval of a share."""
-    if not of:
-        return 0.0, 1.0
-    share, width = right / of, z * z / of
-    middle, half = share + width / 2, z * sqrt(share * (1 - share) / of + width / of / 4)
-    return max(0.0, (middle - half) / (1 + width)), min(1.0, (middle + half) / (1 + width))
 
 
 def _noise(decibels: float) -> Change:

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.spec import NetworkSpec, NeuronSpec
 from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.config import load_config
 from hetsyn_model.training.tied_layer import tied_network
 from research.tasks.dendrites import tie_branches
 from research.tasks.free_bank import FreeBank, SavedModule, spread_bank
+
+CONFIG: Final = load_config("speech-digits")
+ENCODER: Final = CONFIG.encoder.audio
 
 
 class Gru(SavedModule):
@@ -103,12 +106,12 @@ def neuron_of(kind: str) -> NeuronSpec:
     return NeuronSpec(**(common | own["hetsyn" if kind in LIKE_HETSYN else kind]))
 
 
-def spec_of(shape: Shape, encoder: EncoderSpec, outputs: int) -> NetworkSpec:
+def spec_of(shape: Shape, outputs: int) -> NetworkSpec:
     return NetworkSpec(
-        channels=encoder.channels,
+        channels=ENCODER.channels,
         hidden=shape.hidden,
         outputs=outputs,
-        step_s=encoder.step_s,
+        step_s=ENCODER.step_s,
         dropout=shape.dropout,
         neuron=neuron_of(shape.kind),
     )
@@ -117,14 +120,14 @@ def spec_of(shape: Shape, encoder: EncoderSpec, outputs: int) -> NetworkSpec:
 Model = Network | SavedModule
 
 
-def make(shape: Shape, encoder: EncoderSpec, outputs: int, seed: int) -> Model:
+def make(shape: Shape, outputs: int, seed: int) -> Model:
     """Make an untrained network on level changes, with its weights from a seed."""
     torch.manual_seed(seed)
     if shape.kind == "gru":
-        return Gru(encoder.bands, outputs, cast(tuple[int, int], shape.hidden))
+        return Gru(ENCODER.bands, outputs, cast(tuple[int, int], shape.hidden))
     if shape.kind == "cnn":
-        return Convolutional(encoder.bands, outputs, shape.hidden)
-    network = tied_network(spec_of(shape, encoder, outputs), encoder, seed)
+        return Convolutional(ENCODER.bands, outputs, shape.hidden)
+    network = tied_network(spec_of(shape, outputs), ENCODER, seed)
     if shape.kind == "dh-snn":
         tie_branches(network, BRANCHES, seed)
     if shape.kind == "free-bank":

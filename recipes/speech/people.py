@@ -8,7 +8,8 @@ from typing import Any, Final, Literal, get_args
 
 Part = Literal["train", "validation", "test"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
-_LISTED: Final[dict[str, Any]] = json.loads((Path(__file__).with_name("results") / "people.json").read_text())
+RESULTS: Final = Path(__file__).with_name("results")
+_LISTED: Final[dict[str, Any]] = json.loads((RESULTS / "people.json").read_text())
 # nobody trains on them; they show how words are refused that no network has heard
 HELD_OUT_WORDS: Final[tuple[str, ...]] = tuple(_LISTED["held_out_words"])
 

@@ -11,14 +11,14 @@ from statistics import fmean, stdev
 from typing import Any, Final
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.plots import plain, pyplot, save
-from recipes.speech.judge import CONDITIONS, SERVED, rate, wilson
-from recipes.speech.people import HELD_OUT_WORDS
+from recipes.speech.judge import CONDITIONS, SERVED, rate
+from recipes.speech.people import HELD_OUT_WORDS, RESULTS
 from recipes.speech.plan import COMMANDS, SEEDS
 from recipes.speech.vocabulary import RARE_DIGITS
 
-RESULTS: Final = Path(__file__).with_name("results")
 PAGE: Final = "README.md"
 Result = Mapping[str, Any]
 
@@ -72,15 +72,13 @@ def over_seeds(values: Sequence[float]) -> str:
     mean = 100 * fmean(values)
     if len(values) < 3 or len(set(values)) == 1:
         return f"{mean:.1f}"
-    from scipy import stats  # the other commands do without it
-
     half = 100 * float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / np.sqrt(len(values))
     return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
 
 
 def counted(one: Mapping[str, Any]) -> str:
     """Write a share in percent, with Wilson's 95% interval."""
-    low, high = wilson(one["right"], one["of"])
+    low, high = stats.binomtest(one["right"], one["of"]).proportion_ci(method="wilson")
     return f"{100 * rate(one):.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 

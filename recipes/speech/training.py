@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
-from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.readout import decide
 from hetsyn_model.rollout import Rollout
@@ -22,7 +21,6 @@ from hetsyn_model.run_folder import replace_file
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.config import load_config
 from hetsyn_model.training.datasets.data import DataError
 from hetsyn_model.training.datasets.examples import digest_of
 from hetsyn_model.training.encoding.augment import augment_batch
@@ -32,7 +30,7 @@ from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Callbacks, Optimisation, train
 from hetsyn_model.training.schedule import cosine_factor
 from hetsyn_model.training.tied_layer import level_changes, untie
-from recipes.speech.networks import Model, Shape, keep_outputs, make, readout
+from recipes.speech.networks import CONFIG, ENCODER, Model, Shape, keep_outputs, make, readout
 from recipes.speech.pool import Clip, Draws, Pool
 from recipes.speech.vocabulary import FINE_WORDS, VOCABULARIES, Vocabulary, percent
 
@@ -120,10 +118,6 @@ class Recipe:
         return [*range(classes), *(classes + FINE_WORDS.index(word) for word in self.vocabulary.others)]
 
 
-def encoder_spec() -> EncoderSpec:
-    return load_config("speech-digits").encoder.audio
-
-
 class Front(AudioFront):
     """The shipped front, whose batches are partly of words without their pauses.
 
@@ -131,18 +125,25 @@ class Front(AudioFront):
     """
 
     def __init__(self) -> None:
-        shipped = load_config("speech-digits").augmentation.audio
         self._trimmed = replace(
-            shipped, level_db=(-46.0, 20.0), noise_db=(-60.0, -8.0), lead_steps=40, delete=0.02, telephone=0.15
+            CONFIG.augmentation.audio,
+            level_db=(-46.0, 20.0),
+            noise_db=(-60.0, -8.0),
+            lead_steps=40,
+            delete=0.02,
+            telephone=0.15,
         )
         self._whole = replace(self._trimmed, trim_db=0.0)
-        super().__init__(encoder_spec(), self._trimmed)
+        super().__init__(ENCODER, self._trimmed)
 
     def vary(self, items: Sequence[Any], tail_steps: int, rng: np.random.Generator) -> Batch:
         augment = self._trimmed if rng.random() < TRIMMED else self._whole
         # one longest lead a batch: with one a word, every batch is as long as its longest
         lead = int(rng.integers(0, augment.lead_steps + 1))
         return augment_batch(self._encoder, items, tail_steps, replace(augment, lead_steps=lead), rng)
+
+
+FRONT: Final = Front()
 
 
 def weights(steps: Tensor, longest: int, power: int) -> Tensor:
@@ -163,7 +164,6 @@ class SpeechData:
 
     def __init__(self, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> None:
         self.recipe, self.pool = recipe, pool
-        self.encoder, self.front = encoder_spec(), Front()
         words = recipe.vocabulary
         self._class = torch.tensor(words.class_of_word)
         self._classes = len(words.classes)
@@ -182,8 +182,8 @@ class SpeechData:
         while len(parts) < last - first:
             parts.append(parts[int(rng.integers(len(parts)))])
         for index in rng.permutation(len(parts)):
-            batch = self.front.vary(parts[int(index)], TAIL_STEPS, rng)
-            yield replace(batch, events=level_changes(batch.events, self.encoder))
+            batch = FRONT.vary(parts[int(index)], TAIL_STEPS, rng)
+            yield replace(batch, events=level_changes(batch.events, ENCODER))
 
     def forward(self, model: Model, batch: Batch) -> Rollout:
         logits = readout(model, batch)
@@ -242,19 +242,18 @@ def _late(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float) -> T
 
 def encoded(clips: Sequence[Clip], size: int = 128) -> Iterator[tuple[Sequence[Clip], Batch]]:
     """Encode recordings as the server does, whole and with the silence that ends a session; yield both."""
-    front, encoder = Front(), encoder_spec()
     ordered = sorted(clips, key=lambda one: one.audio.size)
     for at in range(0, len(ordered), size):
         part = ordered[at : at + size]
-        batch = front.encode(part, SERVED_TAIL_STEPS)
-        yield part, replace(batch, events=level_changes(batch.events, encoder))
+        batch = FRONT.encode(part, SERVED_TAIL_STEPS)
+        yield part, replace(batch, events=level_changes(batch.events, ENCODER))
 
 
 def run(out: Path, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> History:
     """Train, or go on training, the run in a folder; ``best.pt`` has the network of the lowest validation loss."""
     data = SpeechData(recipe, pool, validation)
     updates = recipe.epochs * data.updates_per_epoch
-    model = make(recipe.shape, data.encoder, recipe.outputs, recipe.seed)
+    model = make(recipe.shape, recipe.outputs, recipe.seed)
 
     def show(history: History) -> None:
         right, loss = history.validation[-1], history.validation_loss[-1]
@@ -300,7 +299,7 @@ def load_model(folder: Path) -> Model:
     if not (folder / BEST).exists():
         raise DataError(f"{folder}: has no network yet: run python -m recipes.speech train {folder.name}")
     recipe = recipe_of(folder)
-    model = make(recipe.shape, encoder_spec(), recipe.outputs, recipe.seed)
+    model = make(recipe.shape, recipe.outputs, recipe.seed)
     saved = torch.load(folder / BEST, weights_only=True)
     model.restore(saved["model"])
     model.eval()
@@ -332,13 +331,13 @@ def keep_served(folder: Path, validation: Sequence[Clip]) -> None:
     network, _ = as_served(model, recipe)
     assert isinstance(network, Network)
     rejected = tuple(label for label in recipe.labels if label not in words.named)
-    config = replace(load_config("speech-digits"), description=DESCRIPTIONS[recipe.model], names={}, rejected=rejected)
+    config = replace(CONFIG, description=DESCRIPTIONS[recipe.model], names={}, rejected=rejected)
     saved = torch.load(folder / BEST, weights_only=True)
     out = folder / "served"
     out.mkdir(exist_ok=True)
     checkpoint = Checkpoint(
-        untie(network, encoder_spec()),
-        encoder_spec(),
+        untie(network, ENCODER),
+        ENCODER,
         SERVED_TAIL_STEPS,
         int(saved["epoch"]),
         labels=recipe.labels,
@@ -348,5 +347,5 @@ def keep_served(folder: Path, validation: Sequence[Clip]) -> None:
     replace_file(out / BEST, checkpoint.to_bytes())
     own = [one for one in validation if one.word in words.named]
     chosen = [own[int(index)] for index in np.random.default_rng(0).permutation(len(own))[:KEPT_STREAMS]]
-    batch = Front().encode(chosen, SERVED_TAIL_STEPS)
+    batch = FRONT.encode(chosen, SERVED_TAIL_STEPS)
     keep_streams(out, replace(batch, target=torch.tensor(words.class_of_word)[batch.target]))

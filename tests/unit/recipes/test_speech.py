@@ -18,12 +18,11 @@ from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.costs import cost, trained_values
-from recipes.speech.networks import Shape, make, readout
-from recipes.speech.people import PARTS, speakers
+from recipes.speech.networks import ENCODER, Shape, make, readout
+from recipes.speech.people import PARTS, RESULTS, speakers
 from recipes.speech.plan import COMMANDS, PLAN
 from recipes.speech.pool import Clip, clip, loud_parts, of_people
-from recipes.speech.report import PAGE, RESULTS, report
-from recipes.speech.training import Recipe, as_served, encoder_spec, probabilities
+from recipes.speech.training import Recipe, as_served, probabilities
 from recipes.speech.vocabulary import FINE_WORDS
 
 
@@ -68,9 +67,8 @@ def test_a_network_is_judged_by_the_decision_that_is_served(power: int, rule: st
 
 @pytest.mark.parametrize("kind", ["hetsyn", "hetneu", "alif", "lif", "dh-snn", "free-bank", "gru", "cnn"])
 def test_every_kind_of_network_hears_and_learns(kind: str) -> None:
-    encoder = encoder_spec()
-    model = make(Shape(kind, (6, 5) if kind != "cnn" else (3, 4, 5, 6)), encoder, outputs=4, seed=0)
-    spikes = np.random.default_rng(0).random((2, 30, encoder.bands)) < 0.1  # level changes of bands
+    model = make(Shape(kind, (6, 5) if kind != "cnn" else (3, 4, 5, 6)), outputs=4, seed=0)
+    spikes = np.random.default_rng(0).random((2, 30, ENCODER.bands)) < 0.1  # level changes of bands
     batch = Batch.of(spikes.astype(np.float32), torch.tensor([1, 3]))
     heard = readout(model, batch)
     assert heard.shape == (2, 30, 4)
@@ -85,12 +83,12 @@ def test_other_words_compete_with_the_digits_in_the_served_network_and_are_rejec
     recipe = replace(PLAN["digits-0"], shape=Shape("hetsyn", (6, 5)))
     words = recipe.vocabulary
     assert recipe.labels == (*words.classes, "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-    model = make(recipe.shape, encoder_spec(), recipe.outputs, seed=0)
+    model = make(recipe.shape, recipe.outputs, seed=0)
     assert isinstance(model, Network)
     model.fit_banks(size=recipe.bank_size)
     served, outputs = as_served(model, recipe)
     assert len(outputs) == len(recipe.labels) < recipe.outputs
-    spikes = np.random.default_rng(0).random((1, 30, encoder_spec().bands)) < 0.2
+    spikes = np.random.default_rng(0).random((1, 30, ENCODER.bands)) < 0.2
     batch = Batch.of(spikes.astype(np.float32), torch.tensor([1]))
     trained = {name: readout(model, batch)[..., index] for index, name in enumerate(words.classes)}
     trained |= {
@@ -119,7 +117,7 @@ def test_a_step_costs_what_its_spikes_and_its_state_cost() -> None:
         ("cnn", (3, 4, 5, 6)),
     ):
         recipe = Recipe(model="commands", shape=Shape(kind, hidden))
-        costs[kind] = cost(make(recipe.shape, encoder_spec(), recipe.outputs, 0), recipe, clips)
+        costs[kind] = cost(make(recipe.shape, recipe.outputs, 0), recipe, clips)
     labels = 22  # the ten commands, unknown, silence, and the ten digits
     decision = labels * 2 * 4 + 8
     assert costs["hetsyn"]["state_bytes"] == 4 * ((8 + 2) * (6 + 5) + 5 * labels) + decision
@@ -137,5 +135,7 @@ def test_a_step_costs_what_its_spikes_and_its_state_cost() -> None:
 def test_the_page_of_results_is_what_the_kept_results_give(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
     pytest.importorskip("matplotlib")
+    from recipes.speech.report import PAGE, report
+
     assert report(tmp_path) == (RESULTS / PAGE).read_text(), "run python -m recipes.speech report"
     assert (tmp_path / "commands.png").stat().st_size > 10_000
