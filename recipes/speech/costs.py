@@ -12,7 +12,7 @@ import torch
 from export.inspection.operations import Work, count, work_of_network
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec
-from hetsyn_model.state import StateTensor, decision_layout, state_bytes
+from hetsyn_model.state import decision_layout, state_bytes
 from hetsyn_model.training.tied_layer import level_changes
 from recipes.speech.networks import BRANCHES, ENCODER, FILTERS, LIKE_HETSYN, SPIKING, Model, make, spec_of
 from recipes.speech.pool import Clip
@@ -71,12 +71,12 @@ def _of_spikes(recipe: Recipe) -> tuple[int, Work]:
         if name != "readout":
             tensors[f"{name}.weight_rec"] = np.ones((neurons, fans[name]), np.float32)
         units = neurons
-    described = [_described(tensor) for tensor in layout if not tensor.is_decision]
-    return state_bytes(layout), work_of_network(tensors, described, sizes, spec.channels)
-
-
-def _described(tensor: StateTensor) -> TensorDescription:
-    return TensorDescription(name=tensor.name, shape=tensor.shape, dtype=tensor.dtype, initial=tensor.initial)
+    state = [
+        TensorDescription(name=tensor.name, shape=tensor.shape, dtype=tensor.dtype, initial=tensor.initial)
+        for tensor in layout
+        if not tensor.is_decision
+    ]
+    return state_bytes(layout), work_of_network(tensors, state, sizes, spec.channels)
 
 
 def _of_values(recipe: Recipe) -> tuple[int, Work]:

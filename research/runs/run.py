@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -30,13 +30,14 @@ from research.tasks.vision import ImageSpec, SequentialImages
 
 EXACT_BATCH = 25  # streams at a time in the exact form: a current a synapse and stream must fit the cache
 TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | ShdSpec | MotionSpec | Mnist1dSpec
-TASKS: dict[str, type[TaskSpec]] = {
-    "pattern-generation": PatternGenerationSpec,
-    "delayed-match": DelayedMatchSpec,
-    "vision": ImageSpec,
-    "shd": ShdSpec,
-    "motion": MotionSpec,
-    "mnist1d": Mnist1dSpec,
+# of each task its settings, and what opens it with settings, the folder of its data, and a seed
+TASKS: dict[str, tuple[Callable[..., TaskSpec], Callable[[Any, Path | None, int], Task]]] = {
+    "pattern-generation": (PatternGenerationSpec, lambda spec, _, seed: PatternGeneration(spec, seed)),
+    "delayed-match": (DelayedMatchSpec, lambda spec, _, seed: DelayedMatch(spec, seed)),
+    "vision": (ImageSpec, lambda spec, data, _: SequentialImages(spec, data)),
+    "shd": (ShdSpec, Shd),
+    "motion": (MotionSpec, Motion),
+    "mnist1d": (Mnist1dSpec, lambda spec, _, seed: Mnist1d(spec, seed)),
 }
 
 
@@ -138,27 +139,17 @@ class RunSpec:
         """
         try:
             parts = dict(values)
-            task_type: Any = TASKS[parts["task"]]
+            make_spec, _ = TASKS[parts["task"]]
             fields = {k: tuple(v) if isinstance(v, list) else v for k, v in parts.pop("task_spec").items()}
-            return RunSpec(task_spec=task_type(**fields), training=Training(**parts.pop("training")), **parts)
+            return RunSpec(task_spec=make_spec(**fields), training=Training(**parts.pop("training")), **parts)
         except (KeyError, TypeError) as error:
             raise RunError(f"not the description of an experiment's run: {error}") from error
 
 
 def open_task(run: RunSpec, data: Path | None = None) -> Task:
     """Open the task of a run; ``data`` is the folder of SHD's, Fashion-MNIST's or the watch's files."""
-    spec = run.task_spec
-    if isinstance(spec, PatternGenerationSpec):
-        return PatternGeneration(spec, run.seed)
-    if isinstance(spec, DelayedMatchSpec):
-        return DelayedMatch(spec, run.seed)
-    if isinstance(spec, ImageSpec):
-        return SequentialImages(spec, data)
-    if isinstance(spec, ShdSpec):
-        return Shd(spec, data, run.seed)
-    if isinstance(spec, MotionSpec):
-        return Motion(spec, data, run.seed)
-    return Mnist1d(spec, run.seed)
+    _, make = TASKS[run.task]
+    return make(run.task_spec, data, run.seed)
 
 
 AnyNetwork = Network | FreeBank
