@@ -14,7 +14,7 @@ from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.state import decision_layout, state_bytes
 from hetsyn_model.training.tied_layer import level_changes
-from recipes.speech.networks import BRANCHES, ENCODER, FILTERS, LIKE_HETSYN, SPIKING, Model, make, spec_of
+from recipes.speech.networks import BRANCHES, ENCODER, FILTERS, LIKE_HETSYN, Model, make, spec_of
 from recipes.speech.pool import Clip
 from recipes.speech.training import FRONT, SERVED_TAIL_STEPS, Recipe
 from research.tasks.free_bank import FreeBank
@@ -39,7 +39,7 @@ def cost(model: Model, recipe: Recipe, clips: Sequence[Clip]) -> dict[str, float
     State and operations are those of a step as it is served: the bank form of HetSyn and what is like it, one current a
     neuron and path of the other spiking networks, with the encoder's spikes as input. The encoder is not counted.
     """
-    if isinstance(model, Network | FreeBank) and recipe.shape.kind in SPIKING:
+    if isinstance(model, Network | FreeBank):
         state, work = _of_spikes(recipe)
         activity = _activity(model, clips)
     else:
@@ -64,12 +64,11 @@ def _of_spikes(recipe: Recipe) -> tuple[int, Work]:
     else:
         decays = [1] * len(sizes)
         layout = network.compile("exact").layout
-    fans = {name: neurons * size for (name, neurons), size in zip(sizes.items(), decays, strict=True)}
     tensors, units = {}, spec.channels
-    for name, neurons in sizes.items():
-        tensors[f"{name}.weight_in"] = np.ones((units, fans[name]), np.float32)
+    for (name, neurons), size in zip(sizes.items(), decays, strict=True):
+        tensors[f"{name}.weight_in"] = np.ones((units, neurons * size), np.float32)
         if name != "readout":
-            tensors[f"{name}.weight_rec"] = np.ones((neurons, fans[name]), np.float32)
+            tensors[f"{name}.weight_rec"] = np.ones((neurons, neurons * size), np.float32)
         units = neurons
     state = [
         TensorDescription(name=tensor.name, shape=tensor.shape, dtype=tensor.dtype, initial=tensor.initial)
@@ -85,15 +84,13 @@ def _of_values(recipe: Recipe) -> tuple[int, Work]:
     if recipe.shape.kind == "gru":
         macs = sum(3 * cells * (inputs + cells + 1) for inputs, cells in pairwise((ENCODER.bands, *hidden)))
         kept = sum(hidden)
-    elif recipe.shape.kind == "cnn":  # a layer has half the bands and half the steps of the one before
+    else:  # a layer has half the bands and half the steps of the one before
         widths = (1, *hidden)
         macs = sum(
             9 * inputs * channels * ENCODER.bands // 4**layer
             for layer, (inputs, channels) in enumerate(pairwise(widths))
         )
         kept, outputs = ENCODER.bands * CLIP_STEPS, 0  # it decides once, from a whole clip
-    else:
-        raise ValueError(f"nobody has counted what {recipe.shape.kind} costs")
     macs += hidden[-1] * outputs
     decision = decision_layout(DecisionSpec("sum_softmax"), outputs) if outputs else ()
     work = Work((), 0, 0, 0, 0, macs=macs, constant_bytes=0, state_bytes=4 * kept)

@@ -89,7 +89,6 @@ class Shape:
 
 
 LIKE_HETSYN: Final = ("hetsyn", "dh-snn", "free-bank")
-SPIKING: Final = ("hetsyn", "hetneu", "alif", "lif", "dh-snn", "free-bank")
 BRANCHES, FILTERS = 4, 2
 MIDDLE_TAU_STEPS: Final = math.sqrt(2.0 * 30.0)  # the free bank's decays span the time constants that others begin with
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 Part = Literal["train", "validation", "test"]
-PARTS: Final[tuple[Part, ...]] = get_args(Part)
 RESULTS: Final = Path(__file__).with_name("results")
 _LISTED: Final[dict[str, Any]] = json.loads((RESULTS / "people.json").read_text())
 # nobody trains on them; they show how words are refused that no network has heard
