@@ -22,7 +22,7 @@ from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.schedule import cosine_factor
 from research.runs.for_export import described
 from research.runs.run import AnyNetwork, RunSpec, build, evaluate, run_batch
-from research.tasks.task import Task, better
+from research.tasks.task import Task
 
 TEST_FIGURE = "test"  # in the history of a run that tests at each evaluation
 
@@ -68,7 +68,8 @@ class TaskData:
     def better(self, a: ValidationResult, b: ValidationResult) -> bool:
         if self.run.training.choose == "last":
             return True
-        return better(self.task.figure, a.figure, b.figure) or (a.figure == b.figure and a.loss < b.loss)
+        sign = 1 if self.task.figure == "accuracy" else -1
+        return (sign * a.figure, -a.loss) > (sign * b.figure, -b.loss)
 
     def checkpoint(self, model: AnyNetwork, update: int) -> bytes:
         if isinstance(model, Network):

@@ -119,11 +119,6 @@ def stream_figures(figure: Figure, rolled: Rollout, batch: Batch) -> Tensor:
     return ((rolled.readout - batch.target) ** 2).double().mean((1, 2))
 
 
-def better(figure: Figure, a: float, b: float) -> bool:
-    """Return whether ``a`` is the better value of the figure."""
-    return a > b if figure == "accuracy" else a < b
-
-
 def epoch_indices(count: int, size: int, seed: int, update: int) -> NDArray[np.int64]:
     """Choose the streams that an update of a seed trains on. Each comes once an epoch, in an order of its own."""
     per_epoch = max(1, count // size)
