@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("test", "judge runs on the people who test; look once"),
         ("digit-strings", "stream strings of digits of the people who test, with and without noise: word errors"),
         ("false-alarms", "stream speech and noise without a digit: how many are named in an hour?"),
-        ("report", "write the page of all kept results, with its picture"),
+        ("report", "write the page of all kept results"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--data", type=Path, default=Path("data"), help="with people/ studio/ voices/ …")
@@ -85,9 +85,9 @@ def _run(arguments: argparse.Namespace) -> None:
         case "false-alarms":
             false_alarms(arguments.model)
         case "report":
-            from recipes.speech.report import report  # the other commands do without scipy
+            from recipes.speech.report import PAGE, report  # the other commands do without scipy
 
-            print(report(RESULTS))
+            PAGE.write_text(report())
 
 
 def digit_strings(model: Path, data: Path) -> None:

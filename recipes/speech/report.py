@@ -1,4 +1,4 @@
-"""The page of all kept results, with its picture."""
+"""The page of all kept results."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final
 
 import numpy as np
 from scipy import stats
 
-from benchmarks.plots import plain, pyplot, save
 from recipes.speech.judge import CONDITIONS, SERVED, rate
 from recipes.speech.people import HELD_OUT_WORDS, RESULTS
 from recipes.speech.plan import COMMANDS, SEEDS
 from recipes.speech.vocabulary import RARE_DIGITS
 
-PAGE: Final = "README.md"
+PAGE: Final = RESULTS / "README.md"
 Result = Mapping[str, Any]
 
 EXPERIMENT_A: Final = {
@@ -46,8 +44,6 @@ BENCHMARK: Final = {
     "commands-gru": "GRU",
     "commands-cnn": "CNN, not causal",
 }
-# of the benchmark's networks
-COLOURS: Final = ("#c0392b", "#e08214", "#7b3294", "#34495e", "#2e9fbf", "#c77cbf", "#1b7837", "#8a8a8a")
 FIGURES: Final = ("closed", "right and named", "refused", "others named")
 ADAPTED: Final = ("right", "named and right", "others named")
 HEADS: Final = ("best of ten", "named and right", "refused", "others named")
@@ -200,8 +196,8 @@ def streamed() -> str:
     return table(head, rows) + "\n" + table(["", "minutes", "utterances", "named", "an hour"], heard)
 
 
-def report(out: Path) -> str:
-    """Write the page of all kept results and its picture into a folder, and return the page."""
+def report() -> str:
+    """Return the page of all kept results."""
     found = {path.stem: kept(f"test/{path.stem}") for path in sorted((RESULTS / "test").glob("*.json"))}
     groups = by_group(found)
     parts = [
@@ -222,27 +218,4 @@ def report(out: Path) -> str:
     parts += ["## Digits of speakers left out\n", left_out(found)]
     parts += ["## Five takes a digit of a speaker left out\n", adapted(kept("adapt"))]
     parts += ["## Ten commands of strangers, at equal trained values\n", benchmark(groups)]
-    parts += ["![Accuracy against state and energy of a step](commands.png)\n"]
-    draw_benchmark(groups, out / "commands.png")
-    page = "\n".join(parts)
-    (out / PAGE).write_text(page)
-    return page
-
-
-def draw_benchmark(groups: Mapping[str, Sequence[Result]], path: Path) -> None:
-    """Accuracy on strangers' commands against state bytes, and against the energy of a step: a dot a seed."""
-    figure, panels = pyplot().subplots(1, 2, figsize=(9.0, 4.0), sharey=True, layout="constrained")
-    for axes, name, label in zip(
-        panels, ("state_bytes", "nanojoules"), ("state of a session (bytes)", "energy of a step (nJ)"), strict=True
-    ):
-        for (group, text), colour in zip(BENCHMARK.items(), COLOURS, strict=True):
-            at = [run["cost"][name] for run in groups[group]]
-            right = [100 * _of(run, "closed") for run in groups[group]]
-            axes.plot(at, right, "o", color=colour, alpha=0.7, markersize=6, markeredgewidth=0, label=text)
-        axes.set_xscale("log")
-        axes.margins(x=0.1, y=0.1)
-        axes.set_xlabel(label)
-    panels[0].set_ylabel("commands of strangers, right (%)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
-    plain(*panels)
-    save(figure, path)
+    return "\n".join(parts)

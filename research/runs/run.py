@@ -173,11 +173,7 @@ def run_batch(network: AnyNetwork, batch: Batch, form: Form = "bank") -> Rollout
 
 @torch.no_grad()
 def evaluate(network: AnyNetwork, task: Task, batches: Iterable[Batch], form: Form = "bank") -> ValidationResult:
-    """Judge a network.
-
-    Returns:
-        Figure and loss, means over all streams.
-    """
+    """Judge a network by figure and loss, means over all streams."""
     network.eval()
     figures, losses, streams = 0.0, 0.0, 0
     if form == "exact" and isinstance(network, Network):

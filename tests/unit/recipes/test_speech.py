@@ -21,7 +21,7 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.costs import cost, trained_values
 from recipes.speech.networks import ENCODER, Shape, make, readout
-from recipes.speech.people import RESULTS, Part, speakers
+from recipes.speech.people import Part, speakers
 from recipes.speech.plan import COMMANDS, PLAN
 from recipes.speech.pool import Clip, clip, loud_parts, of_people
 from recipes.speech.training import Recipe, as_served, probabilities
@@ -134,10 +134,8 @@ def test_a_step_costs_what_its_spikes_and_its_state_cost() -> None:
     assert costs["lif"]["operations"] < costs["hetsyn"]["operations"]
 
 
-def test_the_page_of_results_is_what_the_kept_results_give(tmp_path: Path) -> None:
+def test_the_page_of_results_is_what_the_kept_results_give() -> None:
     pytest.importorskip("scipy")
-    pytest.importorskip("matplotlib")
     from recipes.speech.report import PAGE, report
 
-    assert report(tmp_path) == (RESULTS / PAGE).read_text(), "run python -m recipes.speech report"
-    assert (tmp_path / "commands.png").stat().st_size > 10_000
+    assert report() == PAGE.read_text(), "run python -m recipes.speech report"
