@@ -88,6 +88,7 @@ def _run(arguments: argparse.Namespace) -> None:
             from recipes.speech.report import PAGE, report  # the other commands do without scipy
 
             PAGE.write_text(report())
+            print(PAGE)
 
 
 def digit_strings(model: Path, data: Path) -> None:
