@@ -63,7 +63,6 @@ def run(
 ) -> None:
     """Search, train and test every neuron model of an experiment. `make report` writes the report."""
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # gradients fade into denormal numbers: a step with those takes five times as long
     keep_freed_memory()
     if name in EARLIER:
         _fail(f"{name!r} is over: research/results/ has its runs, commit {EARLIER[name]} its code")
