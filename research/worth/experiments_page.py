@@ -40,7 +40,6 @@ class Shown(dict[str, str]):
     Attributes:
         verdict: with a dagger if the paper's sentences alone would support it.
         accuracies: of the first comparison's sides.
-        lif: the accuracy of LIF.
         turn: number of comparisons that turn with the definition of the measure.
         superseded: whether no table of the page has it.
         row: of the table of the paper's sentences or that of ours, by column.
@@ -54,7 +53,6 @@ class Shown(dict[str, str]):
         self.verdict = f"{judged.verdict} †" if is_open and alone else judged.verdict
         self.decides = _difference(weakest)
         self.accuracies = f"{first.figure:.1%} against {first.other_figure:.1%}"
-        self.lif = "".join(f"{one.other_figure:.1%}" for one in judged.found if one.comparison.label == "LIF")
         self.turn = len(turning(judged.found))
         decides = ": ".join(filter(None, (weakest.comparison.label, self.decides)))
         if self.turn:

@@ -109,9 +109,8 @@ class Judged(NamedTuple):
         if turning(self.found):
             return UNDEFINED
         falls = self.weakest.holds is False
-        special = [one.holds for one in self.found if isinstance(one.holds, str)]
-        if special and not falls:
-            return special[0]
+        if isinstance(self.weakest.holds, str):
+            return self.weakest.holds
         if self.p > ALPHA:
             return "inconclusive"
         if not falls:
@@ -134,13 +133,15 @@ def judge(sentences: Sequence[Sentence], groups: Groups) -> list[Judged]:
 
 def decisive(found: Sequence[Found]) -> tuple[Found, float]:
     """Choose the comparison that decides a sentence, and the sentence's p."""
-    tested = [one for one in found if isinstance(one.holds, bool)]
-    against = [one for one in tested if not one.holds]
+    against = [one for one in found if one.holds is False]
     if against:
         weakest = min(against, key=lambda one: one.p)
         return weakest, min(1.0, len(found) * weakest.p)
-    weakest = max(tested or found, key=lambda one: one.p)
-    return weakest, weakest.p if len(tested) == len(found) else 1.0  # neither supported nor contradicted
+    for one in found:
+        if isinstance(one.holds, str):
+            return one, 1.0  # neither supported nor contradicted
+    weakest = max(found, key=lambda one: one.p)
+    return weakest, weakest.p
 
 
 def turning(found: Sequence[Found]) -> list[str]:
