@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from statistics import fmean, geometric_mean
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from statsmodels.stats.proportion import proportion_confint
@@ -86,41 +87,46 @@ def cue_success(groups: Groups, figure: Figure) -> None:
 def trace_time_constants(groups: Groups, figure: Figure) -> None:
     """Draw the error of pattern generation by time constant, with Student's intervals."""
     conditions = {int(PG_TAU_STEPS): PAPER} | {ms: f"tau-{ms}" for ms in EVERY_TAU_MS if ms != PG_TAU_STEPS}
-    _by_time_constant(groups, figure, PG, conditions, _mean)
-    figure.axes[0].set(ylabel="mean squared error", yscale="log")
+    panels = figure.subplots(1, 2, sharey=True)
+    _by_time_constant(groups, panels, PG, conditions, _mean)
+    panels[0].set(ylabel="mean squared error", yscale="log")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
 
 
 def cue_time_constants(groups: Groups, figure: Figure) -> None:
-    """Draw how often five neurons solve delayed match, by time constant, with Wilson's intervals."""
-    conditions = {40: f"{PAPER}-hidden-5"} | {ms: f"tau-{ms}-hidden-5" for ms in EVERY_TAU_MS}
-    _by_time_constant(groups, figure, DM, conditions, _share)
-    figure.axes[0].set(ylabel="successful runs, %", ylim=(-3, 103))
+    """Draw how often 5 and 100 neurons solve delayed match, by time constant, with Wilson's intervals."""
+    grid = figure.subplots(2, 2, sharex=True, sharey=True)
+    for panels, size, paper in zip(grid, (5, 100), (f"{PAPER}-hidden-5", PAPER), strict=True):
+        conditions = {40: paper} | {ms: f"tau-{ms}-hidden-{size}" for ms in EVERY_TAU_MS}
+        _by_time_constant(groups, panels, DM, conditions, _share)
+        panels[0].set(ylabel=f"{size} neurons: successful runs, %", ylim=(-3, 103))
+    for panel in (*grid[0], *grid[1]):
+        panel.label_outer()
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
 
 
 def _by_time_constant(
-    groups: Groups, figure: Figure, experiment: str, conditions: dict[int, str], summary: Summary
+    groups: Groups, panels: Sequence[Axes], experiment: str, conditions: dict[int, str], summary: Summary
 ) -> None:
     """Draw a summary of each model's runs by time constant in ms: recurrent networks, then feedforward ones."""
-    panels = figure.subplots(1, 2, sharey=True)
     for panel, recurrent in zip(panels, (True, False), strict=True):
         for index, model in enumerate(MODELS):
-            at_ms, middle, *ends = _summarised(groups, experiment, conditions, model, recurrent, summary)
+            known = {ms: name for ms, name in conditions.items() if (experiment, name, model, recurrent) in groups}
+            at_ms, middle, *ends = _summarised(groups, experiment, known, model, recurrent, summary)
             x = at_ms * 1.03 ** (index - 1.5)  # side by side
             panel.errorbar(x, middle, ends, color=COLOURS[model], label=NAMES[model], fmt="o-", markersize=4, capsize=2)
         panel.set(title="recurrent" if recurrent else "feedforward", xlabel="time constant, ms", xscale="log")
         panel.set_xticks([], minor=True)
         panel.set_xticks(EVERY_TAU_MS, map(str, EVERY_TAU_MS))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
 
 
 def _summarised(
     groups: Groups, experiment: str, conditions: dict[int, str], model: str, recurrent: bool, summary: Summary
 ) -> np.ndarray:
-    """Summarise a model's runs by condition: a row of the numbers of those that have runs, and three of values."""
+    """Summarise a model's runs by condition: a row of the conditions' numbers, and three of values."""
     found = [
-        (number, *summary(runs.values()))
+        (number, *summary(groups[(experiment, condition, model, recurrent)].values()))
         for number, condition in sorted(conditions.items())
-        if (runs := groups.get((experiment, condition, model, recurrent)))
     ]
     return np.array(found).reshape(-1, 4).T
 
@@ -145,15 +151,16 @@ def _share(runs: Collection[Run]) -> tuple[float, float, float]:
 def trained_values(groups: Groups, figure: Figure) -> None:
     """Draw networks with as many trained values as HetSyn, and with half of them, on six tasks."""
     labels = EQUAL_MODELS | {"lstm": "lstm", "gru": "gru"}
-    known = [task for task in EQUAL_TASKS if (f"equal-{task}", "hetsyn-whole", "hetsyn", True) in groups]
+    tasks = [task for task in EQUAL_TASKS if (f"equal-{task}", "hetsyn-whole", "hetsyn", True) in groups]
     for task, experiment in LSTM_RUNS.items():
         groups = groups | {(f"equal-{task}", "lstm-whole", "lstm", True): groups[(experiment, BASE, "lstm", True)]}
-    for number, task in enumerate(known, 1):
+    for number, task in enumerate(tasks, 1):
         panel = figure.add_subplot(2, 3, number)
         summary = _share if task == "cue" else _mean
         for index, (label, model) in enumerate(labels.items()):
             conditions = {0: f"{label}-half", 1: f"{label}-whole"}
-            place, middle, *ends = _summarised(groups, f"equal-{task}", conditions, model, True, summary)
+            known = {at: name for at, name in conditions.items() if (f"equal-{task}", name, model, True) in groups}
+            place, middle, *ends = _summarised(groups, f"equal-{task}", known, model, True, summary)
             x = place + 0.1 * (index - 4)
             panel.errorbar(x, middle, ends, fmt="o", color=EQUAL_COLOURS[label], capsize=3)
         own = [groups.get((f"equal-{task}", f"hetsyn-{size}", "hetsyn", True)) for size in ("half", "whole")]
@@ -218,7 +225,7 @@ PICTURES: dict[str, tuple[Callable[[Groups, Figure], None], tuple[float, float]]
     "traces.png": (traces, (8, 5)),
     "trace-time-constants.png": (trace_time_constants, (8, 3)),
     "cue-success.png": (cue_success, (8, 3)),
-    "cue-time-constants.png": (cue_time_constants, (8, 3)),
+    "cue-time-constants.png": (cue_time_constants, (8, 5.4)),
     "trained-values.png": (trained_values, (10, 6)),
     "time-constants.png": (time_constants, (10, 3.2)),
     "cost.png": (cost, (6, 3.2)),

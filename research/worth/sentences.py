@@ -28,7 +28,7 @@ def _sentence(value: dict[str, Any]) -> Sentence:
     runs = Side("", "", "", measure=value.pop("measure", "figure"), since=value.pop("since", ""))
     by_successes, definitions = value.pop("successes", False), value.pop("definitions", [""])
     comparisons = (
-        one._replace(by_successes=by_successes)
+        one._replace(by_successes=by_successes and one.other is not None)
         for rule in value.pop("rules")
         for text, marks in expanded(rule)
         for one in _comparisons(text, marks, runs, definitions)
@@ -64,7 +64,7 @@ def _comparisons(rule: str, marks: tuple[str, ...], like: Side, definitions: Seq
             defined = side._replace(measure=f"{side.measure}, {definition}") if definition else side
             yield Comparison(label, defined, low=float(right))
     else:
-        for each in right.split(", "):
+        for each in [right] if right.startswith(":") else right.split(", "):
             other_side = _side(each, side)
             than = NAMES[other_side.model] if other_side.model != side.model else each.strip(":/")
             yield Comparison(", ".join(dict.fromkeys((than, *marks))), side, other_side)
@@ -75,5 +75,5 @@ def _side(text: str, like: Side) -> Side:
     path, _, measure = text.partition(":")
     places = path.split("/") if "/" in path else ["", "", path]
     named = dict(zip(("experiment", "condition", "model", "kind"), places, strict=False)) | {"measure": measure}
-    recurrent = like.recurrent and named.pop("kind", "") != "feedforward"
+    recurrent = named.pop("kind", "") != "feedforward" and like.recurrent
     return like._replace(recurrent=recurrent, **{name: value for name, value in named.items() if value})
