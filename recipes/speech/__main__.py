@@ -137,7 +137,8 @@ def _chosen(patterns: list[str]) -> list[str]:
 
 def _train(name: str, runs: Path, data: Path) -> None:
     out, recipe = runs / name, PLAN[name]
-    if (out / FINISHED).exists():
+    is_served = recipe.shape.kind not in SERVABLE or (out / "served").exists()
+    if (out / FINISHED).exists() and is_served:
         return
     recipe = replace(recipe, teachers=tuple(str(runs / teacher) for teacher in recipe.teachers))
     pool, validation = read_pool(data, recipe.draws, recipe.leave_out)
