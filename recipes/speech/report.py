@@ -74,6 +74,8 @@ def over_seeds(values: Sequence[float]) -> str:
 
 def counted(one: Mapping[str, Any]) -> str:
     """Write a share in percent, with Wilson's 95% interval."""
+    if not one["of"]:
+        return "-"
     low, high = stats.binomtest(one["right"], one["of"]).proportion_ci(method="wilson")
     return f"{100 * rate(one):.1f} ({100 * low:.1f} to {100 * high:.1f})"
 

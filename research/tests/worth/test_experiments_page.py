@@ -38,6 +38,16 @@ def test_the_page_in_the_repository_is_that_of_the_kept_results() -> None:
     assert len(PICTURES) <= MOST_PICTURES
 
 
+def test_a_dagger_marks_the_paper_s_sentences_that_are_open_and_would_hold_among_themselves() -> None:
+    groups = read_results()
+    judged = judge(SENTENCES, groups)
+    rows = [line.split(" | ") for line in page.compose(judged, groups).splitlines()]
+    marked = {row[0] for row in rows if len(row) == 7 and row[-1].endswith("†")}
+    of_paper = judge([sentence for sentence in SENTENCES if sentence.place], groups)
+    alone = {one.sentence.text for one in of_paper if one.verdict == "supported"}
+    assert marked == alone & {one.sentence.text for one in judged if one.verdict == "inconclusive"}
+
+
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         page.build(page=tmp_path / name / "experiments.md")

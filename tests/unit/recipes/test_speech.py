@@ -23,16 +23,16 @@ from recipes.speech.costs import cost, trained_values
 from recipes.speech.networks import ENCODER, Shape, make, readout
 from recipes.speech.people import Part, speakers
 from recipes.speech.plan import COMMANDS, PLAN
-from recipes.speech.pool import Clip, clip, loud_parts, of_people
+from recipes.speech.pool import Clip, Source, clip, loud_parts, of_people
 from recipes.speech.training import Recipe, as_served, probabilities
 from recipes.speech.vocabulary import FINE_WORDS
 
 
-def word(name: str, speaker: str = "a", take: int = 0, source: str = "person") -> Clip:
+def word(name: str, speaker: str = "a", take: int = 0, source: Source = "person") -> Clip:
     """A tone of 0.4 s within 1 s of near silence."""
     audio = np.full(8000, 1e-5, np.float32)
     audio[2400:5600] = 0.3 * np.sin(np.arange(3200, dtype=np.float32))
-    (made,) = loud_parts([clip(audio, speaker, take, source, name)])  # type: ignore[arg-type]
+    (made,) = loud_parts([clip(audio, speaker, take, source, name)])
     return made
 
 
