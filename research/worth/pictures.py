@@ -34,23 +34,6 @@ Summary = Callable[[Collection[Run]], tuple[float, float, float]]  # a middle; h
 PAPER_CHANGES = {"cue": (1.54, 1.26, 1.08), "noise": (0.86, 0.91, 0.96)}  # Table 4, from 100, 200, 400 ms
 
 
-def trace_errors(groups: Groups, figure: Figure) -> None:
-    """Draw the error of pattern generation: a dot a seed, a bar at the geometric mean."""
-    panels = figure.subplots(1, 2, sharey=True)
-    for panel, recurrent in zip(panels, (True, False), strict=True):
-        names = []
-        for place, model in enumerate(MODELS):
-            errors = [run["figure"] for run in groups[(PG, PAPER, model, recurrent)].values()]
-            beside = place + np.linspace(-0.25, 0.25, len(errors))
-            panel.plot(beside, errors, "o", color=COLOURS[model], alpha=0.5, markersize=3, markeredgewidth=0)
-            mean = geometric_mean(errors)
-            panel.plot([place - 0.35, place + 0.35], [mean, mean], color=COLOURS[model], linewidth=2)
-            names.append(f"{NAMES[model]}\n{mean:.2g}")
-        title = "recurrent" if recurrent else "feedforward"
-        panel.set(title=title, yscale="log", xticks=range(len(MODELS)), xticklabels=names)
-    panels[0].set_ylabel("mean squared error")
-
-
 def traces(groups: Groups, figure: Figure) -> None:
     """Draw the target and what each model draws, in two trials of the first seed."""
     panels = figure.subplots(len(MODELS), 1, sharex=True, sharey=True)
@@ -221,7 +204,6 @@ def cost(groups: Groups, figure: Figure) -> None:
 
 
 PICTURES: dict[str, tuple[Callable[[Groups, Figure], None], tuple[float, float]]] = {  # what draws it, and its inches
-    "trace-errors.png": (trace_errors, (8, 3)),
     "traces.png": (traces, (8, 5)),
     "trace-time-constants.png": (trace_time_constants, (8, 3)),
     "cue-success.png": (cue_success, (8, 3)),
