@@ -94,8 +94,7 @@ def _by_time_constant(
     """Draw a summary of each model's runs by time constant in ms: recurrent networks, then feedforward ones."""
     for panel, recurrent in zip(panels, (True, False), strict=True):
         for index, model in enumerate(MODELS):
-            known = {ms: name for ms, name in conditions.items() if (experiment, name, model, recurrent) in groups}
-            at_ms, middle, *ends = _summarised(groups, experiment, known, model, recurrent, summary)
+            at_ms, middle, *ends = _summarised(groups, experiment, conditions, model, recurrent, summary)
             x = at_ms * 1.03 ** (index - 1.5)  # side by side
             panel.errorbar(x, middle, ends, color=COLOURS[model], label=NAMES[model], fmt="o-", markersize=4, capsize=2)
         panel.set(title="recurrent" if recurrent else "feedforward", xlabel="time constant, ms", xscale="log")
