@@ -128,14 +128,18 @@ class LiveStreams(Reconnecting):
     def _open_all(self, ids: Sequence[str]) -> Steps[list[int]]:
         handles = [next(self._handles) for _ in ids]
         yield from self._wait()
-        opened = yield from self._exchanged(lambda: self._opened(handles, ids))
-        refused = {index for index, row in enumerate(opened) if row.more or row.state == ENDED}
-        if refused:
+        while True:
+            opened = yield from self._exchanged(lambda: self._opened(handles, ids))
+            refused = [index for index, row in enumerate(opened) if row.more or row.state == ENDED]
+            if not refused:
+                break
             yield from self._left([handle for index, handle in enumerate(handles) if not opened[index].more])
-            first = min(refused)
+            first = next((index for index in refused if not opened[index].more.get("retryable")), refused[0])
             more = opened[first].more
-            detail = more.get("detail", "it has ended: begin another one under a new id")
-            raise ServiceProblem(int(more.get("status", 409)), f"session {ids[first]!r}: {detail}", None, None)
+            if not more.get("retryable") or self._patience.is_over:
+                detail = more.get("detail", "it has ended: begin another one under a new id")
+                raise ServiceProblem(int(more.get("status", 409)), f"session {ids[first]!r}: {detail}", None, None)
+            yield Pause(self._patience.pause_s(more.get("retry_after_s") or 0.0, 0.0))
         for handle, name, row in zip(handles, ids, opened, strict=True):
             self._pending.add(handle, name, row.next_seq)
         return handles

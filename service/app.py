@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import ssl
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,7 +34,7 @@ from service.batching.batcher import Batcher
 from service.carried.carry_keys import CarryKeys
 from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens
-from service.clock import Clock
+from service.clock import Clock, Executors
 from service.engine.engine import Engine
 from service.errors import HetsynError
 from service.ingress import Ingress
@@ -53,6 +55,7 @@ from service.session.advance import Advance
 from service.session.protocol import Lifetimes
 from service.settings import Settings
 from service.store.base import StateStore
+from service.store.database import Connect
 from service.store.record import Packing
 from service.store.session_store import SessionStore
 from service.store.url import open_store
@@ -159,6 +162,9 @@ def build_server(
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
     trial_process: TrialProcess | None = None,
+    deadlines: Clock = time.monotonic,
+    executors: Executors = ThreadPoolExecutor,
+    connect: Connect = sqlite3.connect,
 ) -> Server:
     """Build a server.
 
@@ -169,6 +175,9 @@ def build_server(
         wall: seconds since 1970, for the times of stored, exported and carried sessions.
         keys: the keys of carried sessions; None refuses these.
         trial_process: loads and tests models first; None skips that.
+        deadlines: seconds, for the time limits of requests.
+        executors: makes the threads of the engine and of a store.
+        connect: opens the database of a file store.
 
     Raises:
         ArtifactError: the folder has no usable models, or the default model is not among them.
@@ -181,11 +190,11 @@ def build_server(
     if access.keys is not None:  # clients are keys
         limits = replace(limits, client_share=limits.key_share)
     catalog = catalog or ModelCatalog(settings.models, is_empty=True, max_model_bytes=settings.max_model_bytes)
-    store = store or open_store(settings.store.url, settings.store.timeout_s)
+    store = store or open_store(settings.store.url, settings.store.timeout_s, wall, executors, connect)
     counters = Counters()
     counters.timings.has_store = store is not None
-    counters.on_drop = DropLog()
-    access_keys = None if access.keys is None else Keys(access.keys, wall=wall)
+    counters.on_drop = DropLog(deadlines)
+    access_keys = None if access.keys is None else Keys(access.keys, deadlines, wall)
     lifetimes = Lifetimes(
         retention.session_idle_s,
         retention.session_age_s,
@@ -195,7 +204,7 @@ def build_server(
     )
     packing = Packing()
     budget = Budget(limits)
-    admission = Admission(budget, limits.queue_timeout_s)
+    admission = Admission(budget, limits.queue_timeout_s, deadlines)
     uploads = Uploads(admission, limits.body_timeout_s)
     engine = Engine(limits.max_chunk_steps)
     batcher = Batcher(
@@ -203,9 +212,11 @@ def build_server(
         BatchPolicy(batching.max_batch),
         batching.engine_threads,
         batching.inline_s,
+        deadlines,
         max_work=limits.max_waiting_steps,
         client_share=limits.client_share,
         timings=counters.timings,
+        executors=executors,
     )
     advance = Advance(engine, batcher.run, catalog, counters)
     session_store = (

@@ -133,17 +133,33 @@ class GracefulServer(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     async def _end_gracefully(self, sig: int, frame: FrameType | None) -> None:
-        self._admission.leave_rotation()
-        await _within(self._drain_s, self._hurry)
-        self._hurry.set()
-        stopping = asyncio.create_task(self._admission.stop())
-        stopping.add_done_callback(lambda _: self._cut.set())
-        await _within(self._finish_s, self._cut)
-        if not stopping.done():
-            log.warning("%d requests are not finished: their chunks get 503", self._admission.in_flight)
-            self._refuse()
-        await stopping
+        await drained(self._admission, self._drain_s, self._finish_s, self._refuse, self._hurry, self._cut)
         super().handle_exit(sig, frame)
+
+
+async def drained(
+    admission: Admission,
+    drain_s: float,
+    finish_s: float,
+    refuse: Callable[[], None],
+    hurry: asyncio.Event,
+    cut: asyncio.Event,
+) -> None:
+    """Leave the rotation, and finish the requests in flight. Arguments as of ``GracefulServer``.
+
+    Args:
+        hurry, cut: skip the wait for balancers, and that for chunks. The wait that is over sets its own.
+    """
+    admission.leave_rotation()
+    await _within(drain_s, hurry)
+    hurry.set()
+    stopping = asyncio.create_task(admission.stop())
+    stopping.add_done_callback(lambda _: cut.set())
+    await _within(finish_s, cut)
+    if not stopping.done():
+        log.warning("%d requests are not finished: their chunks get 503", admission.in_flight)
+        refuse()
+    await stopping
 
 
 def _may_hang_up() -> bool:

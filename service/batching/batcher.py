@@ -23,7 +23,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import groupby
 from math import inf
 from operator import attrgetter, itemgetter
@@ -32,6 +32,7 @@ from typing import cast
 from service.admission.budget import shutting_down, waited_too_long
 from service.batching.backlog import SPIKES_A_STEP, Backlog, BatchPolicy
 from service.batching.estimates import Estimates, Item, Measured
+from service.clock import Executors
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin_all, size_of
 from service.errors import ArtifactError, HetsynError, InputError, Overloaded, RuntimeUnavailable
@@ -69,6 +70,7 @@ class Batcher:
         max_work: float = inf,
         client_share: float = 1.0,
         timings: Timings | None = None,
+        executors: Executors = ThreadPoolExecutor,
     ) -> None:
         self._engine = engine
         self._timings = timings or Timings()
@@ -84,6 +86,7 @@ class Batcher:
         self._waiting: list[Item] = []
         self._running: dict[asyncio.Task[None], Sequence[Item]] = {}
         self._abandoning: asyncio.TimerHandle | None = None
+        self._executors = executors
         self._pool = self._new_pool()
 
     async def run(self, model: Model, work: Work, client: str = "", due_s: float = inf) -> Outcome:
@@ -186,8 +189,8 @@ class Batcher:
         self._pool.shutdown()
         self._pool = self._new_pool()  # a pool starts its threads when it is first used
 
-    def _new_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads, thread_name_prefix="engine")
+    def _new_pool(self) -> Executor:
+        return self._executors(self._threads, "engine")
 
     def _schedule(self) -> None:
         """Start batches of what waits, after ``QUIET_ROUNDS`` rounds of the event loop without another chunk."""

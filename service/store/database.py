@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,8 @@ from typing import Literal
 from service.errors import StoreUnusable
 
 Synchronous = Literal["full", "normal"]
+Connect = Callable[..., sqlite3.Connection]
+"""``sqlite3.connect``."""
 
 OPENING_S = 10.0  # limit for a lock at the start: another server may be making the tables
 RETRY_S = 0.01
@@ -29,7 +32,7 @@ _SCHEMA = """
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
-def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+def open_database(path: Path, synchronous: Synchronous, connect: Connect = sqlite3.connect) -> sqlite3.Connection:
     """Open the database of a file store; create it, for this user alone, if it does not exist.
 
     Args:
@@ -42,7 +45,7 @@ def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     until_s = time.monotonic() + OPENING_S
     while True:
         try:
-            return _open_once(path, synchronous)
+            return _open_once(path, synchronous, connect)
         except sqlite3.OperationalError as error:
             # SQLite does not wait for the lock that switches the log on, because that could be a deadlock
             if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY or time.monotonic() >= until_s:
@@ -50,11 +53,11 @@ def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         time.sleep(RETRY_S)
 
 
-def _open_once(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+def _open_once(path: Path, synchronous: Synchronous, connect: Connect) -> sqlite3.Connection:
     _check_is_database(path)
     with suppress(OSError):  # SQLite reports the error; its other files get the permissions of this one
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    database = sqlite3.connect(path, timeout=OPENING_S, isolation_level=None)
+    database = connect(path, timeout=OPENING_S, isolation_level=None)
     try:
         is_new = _is_new(database)
         _check_schema(path, database, is_new)

@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from service.clock import Clock
+from service.clock import Clock, Executors
 from service.errors import (
     HetsynError,
     StateCorrupt,
@@ -38,7 +38,7 @@ from service.errors import (
 )
 from service.keys.ids import client_id
 from service.store.base import NO_REVISION, Change, CommitResult, Stored
-from service.store.database import SCHEMA_VERSION, Synchronous, advice, has_no_room, open_database, pragma
+from service.store.database import SCHEMA_VERSION, Connect, Synchronous, advice, has_no_room, open_database, pragma
 
 T = TypeVar("T")
 
@@ -78,6 +78,8 @@ class FileStore:
         timeout_s: time limit for one batch, with the wait for another process's lock.
         max_bytes: limit of the database's file; None: the disk.
         wall: seconds since 1970.
+        executors: makes the store's thread.
+        connect: opens the database.
 
     Raises:
         StoreUnusable: the file cannot be opened or created, is damaged, or is not a store of this version.
@@ -91,13 +93,16 @@ class FileStore:
         synchronous: Synchronous = "full",
         max_bytes: int | None = None,
         wall: Clock = time.time,
+        executors: Executors = ThreadPoolExecutor,
+        connect: Connect = sqlite3.connect,
     ) -> None:
         self._path = path
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._gone = ""  # why the file is no longer usable
         self._wall = wall
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="file-store")
+        self._connect = connect
+        self._thread = executors(1, "file-store")
         try:
             self._thread.submit(self._open, synchronous).result()
         except (sqlite3.Error, OSError) as error:
@@ -139,7 +144,7 @@ class FileStore:
         self._thread.shutdown()
 
     def _open(self, synchronous: Synchronous) -> None:
-        self._database = open_database(self._path, synchronous)
+        self._database = open_database(self._path, synchronous, self._connect)
         try:
             self._files = {file: _identity(file) for file in (self._path, _log(self._path))}
             self._page_bytes = pragma(self._database, "page_size")

@@ -14,11 +14,18 @@ valkey-cluster://host:6379,host:6379/        Valkey or Redis Cluster; valkeys-cl
 from __future__ import annotations
 
 import re
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from service.clock import Clock, Executors
 from service.errors import StoreUnusable
 from service.store.base import StateStore
+from service.store.database import Connect
 from service.store.file import FileStore
 
 MEMORY = "memory://"
@@ -26,11 +33,18 @@ _CLUSTER_SCHEMES = {"valkey-cluster": "redis", "valkeys-cluster": "rediss"}
 _REDIS_SCHEMES = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss"}
 
 
-def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
+def open_store(
+    url: str,
+    timeout_s: float = 2.0,
+    wall: Clock = time.time,
+    executors: Executors = ThreadPoolExecutor,
+    connect: Connect = sqlite3.connect,
+) -> StateStore | None:
     """Open the store of a URL; None for ``memory://``.
 
     Args:
         timeout_s: time limit for one batch.
+        wall, executors, connect: as of ``FileStore``.
 
     Raises:
         StoreUnusable: the scheme or a parameter is unknown, or the file cannot be used.
@@ -48,7 +62,8 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
             raise StoreUnusable(f"the store {redacted(url)!r}: memory:// takes no host, path or options")
         return None
     if parts.scheme == "file":
-        return _file_store(url, unquote(parts.path) if not parts.netloc else "", query, timeout_s)
+        make = partial(FileStore, timeout_s=timeout_s, wall=wall, executors=executors, connect=connect)
+        return _file_store(url, unquote(parts.path) if not parts.netloc else "", query, make)
     if parts.scheme in _REDIS_SCHEMES:
         if not parts.hostname:
             raise StoreUnusable(f"the store {redacted(url)!r}: has no host: write it as valkey://127.0.0.1:6379/0")
@@ -99,7 +114,7 @@ def _replicas(url: str, query: dict[str, str]) -> int:
     return int(text)
 
 
-def _file_store(url: str, path: str, query: dict[str, str], timeout_s: float) -> FileStore:
+def _file_store(url: str, path: str, query: dict[str, str], make: Callable[..., FileStore]) -> FileStore:
     if not path or path == "/":
         raise StoreUnusable(f"the store {url!r}: has no file: write it as file:///var/lib/hetsyn/sessions.db")
     synchronous = query.pop("synchronous", "full")
@@ -110,9 +125,8 @@ def _file_store(url: str, path: str, query: dict[str, str], timeout_s: float) ->
         raise StoreUnusable(f"the store {url!r}: synchronous must be full or normal")
     if max_bytes is not None and not (max_bytes.isascii() and max_bytes.isdecimal() and int(max_bytes)):
         raise StoreUnusable(f"the store {url!r}: max_bytes must be a number of bytes")
-    return FileStore(
+    return make(
         Path(path),
-        timeout_s=timeout_s,
         synchronous="full" if synchronous == "full" else "normal",
         max_bytes=int(max_bytes) if max_bytes else None,
     )

@@ -1,0 +1,112 @@
+"""What all clients of a world share: a process, a transport, and an oracle for each session."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetsyn_client.errors import ServiceProblem
+from hetsyn_client.protocol.reconnecting import ConnectionOptions
+from service.simulated import CHANNELS, TAIL_STEPS, hash_step, probabilities_of
+from tests.simulation.oracle import Content, Sent, SessionOracle
+from tests.simulation.transport import SimulatedTransport
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Simulation
+
+URL = "http://balancer"
+TIMEOUT_S = 10.0
+PATIENCE = ConnectionOptions(timeout_s=TIMEOUT_S, repeats=30, patience_s=200.0)
+"""Options of our client that outlast every fault."""
+
+
+def packed(content: Content) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+    """Return steps, times and units of a content, as our client takes them."""
+    times = [step for step, units in enumerate(content.spikes) for _ in units]
+    units = [unit for units in content.spikes for unit in units]
+    return len(content.spikes), np.array(times, np.int64), np.array(units, np.int64)
+
+
+class Client(ABC):
+    """One client, a process of its own.
+
+    Attributes:
+        name: of its process, and of its session.
+        draw: draws what it does.
+    """
+
+    def __init__(self, simulation: Simulation, name: str, chunks: int, draw: random.Random) -> None:
+        self.simulation = simulation
+        self.name = name
+        self.chunks = chunks
+        self.draw = draw
+        self.process = simulation.network.process(name)
+        self.oracles: list[SessionOracle] = []
+        self.has_ended = False
+        self.transport = self.new_transport()
+
+    @abstractmethod
+    async def live(self) -> None:
+        """Do what this client does, to its end."""
+
+    def begin(self) -> None:
+        self.process.create_task(self._live())
+
+    async def _live(self) -> None:
+        try:
+            await self.live()
+        except Exception as error:
+            self.simulation.complain(f"{self.name}: {type(error).__name__}: {error}")
+        self.transport.close()
+        self.has_ended = True
+        self.simulation.left -= 1
+        self.note("has ended")
+
+    def note(self, what: str) -> None:
+        self.simulation.world.note(self.name, what)
+
+    def new_oracle(self, name: str) -> SessionOracle:
+        oracle = SessionOracle(name, hash_step, probabilities_of, TAIL_STEPS, self.simulation.complain)
+        self.oracles.append(oracle)
+        return oracle
+
+    def new_transport(self) -> SimulatedTransport:
+        return SimulatedTransport(self.process, self.host, TIMEOUT_S)
+
+    def host(self) -> str:
+        """Choose a server, as a balancer that hashes on the session, and at times does not."""
+        return self.simulation.balance(self.name)
+
+    def may_end(self) -> None:
+        """Note that all its sessions may have been lost."""
+        for oracle in self.oracles:
+            oracle.may_end()
+
+    def content(self, *, end: bool = False) -> Content:
+        """Draw a chunk."""
+        bits = self.draw.getrandbits(CHANNELS * 3)
+        spikes = []
+        for _ in range(1 + bits % 3):
+            spikes.append(tuple(unit for unit in range(CHANNELS) if bits >> unit & 1))
+            bits >>= CHANNELS
+        return Content(tuple(spikes), end)
+
+    async def think(self) -> None:
+        await asyncio.sleep(self.draw.expovariate(4.0))
+
+    def acknowledged(self, oracle: SessionOracle, sent: Sent, reply: dict[str, Any]) -> None:
+        """Judge a reply of ``/infer`` or a result of ``/stream``."""
+        self.note(f"chunk {sent.seq} is acknowledged")
+        self.simulation.acknowledged += 1
+        if reply["seq"] != sent.seq:
+            self.simulation.complain(f"{self.name}: chunk {sent.seq} got the reply to {reply['seq']}")
+        oracle.acknowledges(sent, reply["total_steps"], reply["probabilities"])
+
+    def refused(self, oracle: SessionOracle, sent: Sent, problem: ServiceProblem) -> None:
+        self.note(f"chunk {sent.seq}: {problem.status} {problem.problem}")
+        oracle.refuses(sent, problem.status, problem.problem or "", problem.expected_seq)

@@ -1,0 +1,178 @@
+"""What a session may answer, whatever happens: apart from all product code but the hash and how a reply shows it.
+
+Every content that was ever sent under a number makes possible histories: chains of chunks. A reply shows the hash of
+one history, so it says which chunks the server has counted. The rules:
+
+- a reply is that of a possible history, and its numbers are that history's;
+- an acknowledged chunk stays: every later reply is of a history that has it, and a repeat gets the same reply;
+- what a refusal claims (the next number, that there is no such session) agrees with what was acknowledged;
+- a session may begin again only after something that may end it: its deletion, a restart without a store, its age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+FIRST_STATE = bytes(12)
+PASSING = (429, 503)  # statuses of refusals that say "later"
+Spikes = tuple[tuple[int, ...], ...]
+"""The spikes of each step, in ascending order."""
+
+
+class Content(NamedTuple):
+    """What a client sends under a number."""
+
+    spikes: Spikes
+    end: bool
+
+
+@dataclass(eq=False)
+class History:
+    """A possible history of a session: a chunk after another history."""
+
+    parent: History | None
+    seq: int
+    content: Content
+    state: bytes
+    total_steps: int
+    children: dict[Content, History] = field(default_factory=dict)
+
+    def has(self, other: History) -> bool:
+        """Return whether another history is this one, or its beginning."""
+        mine: History | None = self
+        while mine is not None and mine.seq > other.seq:
+            mine = mine.parent
+        return mine is other
+
+
+class Sent(NamedTuple):
+    """A chunk that was sent, with what was known then.
+
+    Attributes:
+        acknowledged: the longest history that was acknowledged.
+        endings: how often the session may have ended.
+    """
+
+    seq: int
+    content: Content
+    acknowledged: History | None
+    endings: int
+
+
+class SessionOracle:
+    """Judges what one session answers.
+
+    Args:
+        step, shown: the network, and what a reply shows of its state.
+        tail_steps: silent steps that the network takes at the end.
+        complain: is told each violation.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[bytes, Sequence[int]], bytes],
+        shown: Callable[[bytes], list[float]],
+        tail_steps: int,
+        complain: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self._step, self._shown, self._tail_steps = step, shown, tail_steps
+        self._complain = complain
+        self._sent: dict[int, list[Content]] = {}
+        self._roots: dict[Content, History] = {}
+        self._by_reply: dict[tuple[int, tuple[float, ...]], History] = {}
+        self._acknowledged: History | None = None  # the longest
+        self._replies: dict[History, tuple[object, ...]] = {}
+        self._endings = 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the session may have been lost or deleted."""
+        return self._endings > 0
+
+    def may_end(self) -> None:
+        """Note that the session may have been lost or deleted for a reason, so that it may begin again."""
+        self._endings += 1
+        self._acknowledged = None
+
+    def sends(self, seq: int, content: Content) -> Sent:
+        """Note that a chunk is sent, for the first time or again."""
+        contents = self._sent.setdefault(seq, [])
+        if content not in contents:
+            contents.append(content)
+            parents = [None] if seq == 0 else [one for one in self._by_reply.values() if one.seq == seq - 1]
+            for parent in parents:
+                self._add(parent, seq, content)
+        return Sent(seq, content, self._acknowledged, self._endings)
+
+    def _add(self, parent: History | None, seq: int, content: Content) -> None:
+        siblings = self._roots if parent is None else parent.children
+        if content in siblings or (parent is not None and parent.content.end):
+            return
+        state = FIRST_STATE if parent is None else parent.state
+        for units in content.spikes:
+            state = self._step(state, units)
+        for _ in range(self._tail_steps if content.end else 0):
+            state = self._step(state, ())
+        steps = len(content.spikes) + (self._tail_steps if content.end else 0)
+        total = steps + (0 if parent is None else parent.total_steps)
+        history = siblings[content] = History(parent, seq, content, state, total)
+        self._by_reply[seq, tuple(self._shown(state))] = history
+        for later in self._sent.get(seq + 1, ()):
+            self._add(history, seq + 1, later)
+
+    def acknowledges(self, sent: Sent, total_steps: int, probabilities: Sequence[float], *rest: object) -> None:
+        """Judge the reply to a chunk. ``rest`` are other members, which a repeat gets again."""
+        seq, content = sent.seq, sent.content
+        history = self._by_reply.get((seq, tuple(probabilities)))
+        if history is None:
+            self._complain(f"{self.name}: the reply to chunk {seq} is of no possible history: {probabilities}")
+            return
+        if history.content != content:
+            self._complain(f"{self.name}: chunk {seq} got the reply to other content")
+        if history.total_steps != total_steps:
+            self._complain(f"{self.name}: chunk {seq} has {total_steps} steps, not {history.total_steps}")
+        if sent.endings != self._endings:
+            return  # the session of this reply may be another one
+        longest = self._acknowledged
+        if longest is not None and not (history.has(longest) or longest.has(history)):
+            self._complain(f"{self.name}: the reply to chunk {seq} leaves out what was acknowledged")
+        said = (total_steps, *rest)
+        if self._replies.setdefault(history, said) != said:
+            self._complain(f"{self.name}: chunk {seq} got {said}, and before {self._replies[history]}")
+        if longest is None or history.seq > longest.seq:
+            self._acknowledged = history
+
+    def is_described(self, sent: Sent, expected_seq: int, total_steps: int) -> None:
+        """Judge a session's description, which was asked for when ``sent`` was made."""
+        if not any(
+            one.seq + 1 == expected_seq
+            and one.total_steps == total_steps
+            and (sent.acknowledged is None or one.has(sent.acknowledged))
+            for one in self._by_reply.values()
+        ):
+            self._complain(f"{self.name}: is described with {expected_seq} chunks, {total_steps} steps")
+
+    def refuses(self, sent: Sent, status: int, problem: str, expected_seq: int | None) -> None:
+        """Judge the refusal of a chunk, by what was acknowledged before it was sent."""
+        seq, longest = sent.seq, sent.acknowledged
+        if sent.endings != self._endings:
+            longest = None
+        if status in PASSING or problem == "later":
+            return
+        if problem == "not-found":
+            if longest is not None and not longest.content.end:
+                self._complain(f"{self.name}: chunk {seq} was refused: no session, after chunk {longest.seq}")
+        elif problem in ("out-of-order", "conflicting-chunk"):
+            least = 0 if longest is None else longest.seq + 1
+            most = 1 + max((one.seq for one in self._by_reply.values()), default=-1)
+            if expected_seq is None or not least <= expected_seq <= most:
+                self._complain(f"{self.name}: chunk {seq}: expected_seq is {expected_seq}, not {least} to {most}")
+        elif problem == "session-ended":
+            if not any(content.end for contents in self._sent.values() for content in contents):
+                self._complain(f"{self.name}: chunk {seq} was refused: ended, and nobody has ended it")
+        else:
+            self._complain(f"{self.name}: chunk {seq} was refused with {status} {problem}")

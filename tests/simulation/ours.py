@@ -1,0 +1,134 @@
+"""Clients that behave: our own, by its generators, over each door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hetsyn_client.access import access_of
+from hetsyn_client.columns import APPLIED, Results
+from hetsyn_client.errors import ServiceProblem
+from hetsyn_client.many import LiveStreams
+from hetsyn_client.protocol.calls import Calls, SessionOptions
+from hetsyn_client.protocol.live_steps import LiveSteps
+from hetsyn_client.protocol.session_steps import SessionSteps
+from hetsyn_client.protocol.steps import Steps
+from hetsyn_client.sources.bodies import events_body
+from tests.simulation.client import PATIENCE, URL, Client, packed
+from tests.simulation.oracle import Sent, SessionOracle
+
+
+class Infer(Client):
+    """Sends the chunks of a session by ``POST /infer``, one after the other."""
+
+    options = SessionOptions()
+
+    async def live(self) -> None:
+        oracle, run = self.new_oracle(self.name), self.transport.run
+        session = SessionSteps(Calls.of(URL, PATIENCE), None, self.options)
+        leaves_early = self.draw.random() < 0.3
+        for seq in range(self.chunks):
+            sent = oracle.sends(seq, self.content(end=seq == self.chunks - 1 and not leaves_early))
+            body = events_body(*packed(sent.content))
+            try:
+                reply = await run(session.send(body, end=sent.content.end))
+            except ServiceProblem as problem:
+                self.refused(oracle, sent, problem)
+                return
+            self.acknowledged(oracle, sent, dict(reply))
+            await self.think()
+        await run(session.leave())
+
+
+class Carried(Infer):
+    """The same, with a session that the server does not store."""
+
+    options = SessionOptions(carry=True)
+
+    def may_end(self) -> None:
+        """Do nothing: no server can lose it."""
+
+
+class Stream(Client):
+    """Sends the chunks of a session over ``WS /stream``."""
+
+    async def live(self) -> None:
+        oracle, run = self.new_oracle(self.name), self.transport.run
+        stream = LiveSteps(access_of(URL, {}), PATIENCE)  # type: ignore[arg-type]
+        chunks: list[Sent] = []
+
+        def take(frames: list[dict[str, Any]]) -> None:
+            for frame in frames:
+                if frame["type"] == "Result":
+                    self.acknowledged(oracle, chunks[frame["seq"]], frame)
+
+        try:
+            await run(stream.begin_once())
+            for seq in range(self.chunks):
+                chunks.append(oracle.sends(seq, self.content()))
+                take(await run(stream.send(stream.events(*packed(chunks[-1].content)))))
+                await self.think()
+            take(await run(stream.wait()))
+        except ServiceProblem as problem:
+            self.refused(oracle, chunks[-1] if chunks else oracle.sends(0, self.content()), problem)
+        finally:
+            await run(stream.close())
+
+
+class Streams(Client):
+    """Sends the chunks of some sessions over one ``WS /streams``."""
+
+    async def live(self) -> None:
+        run = self.transport.run
+        streams = LiveStreams(URL, **PATIENCE)
+        names = [f"{self.name}-{number}" for number in range(self.draw.randint(1, 4))]
+        oracles = [self.new_oracle(name) for name in names]
+        chunks: list[list[Sent]] = [[] for _ in names]
+        try:
+            await run(streams._begin_once())
+            handles = await run(streams._open_all(names))
+            for seq in range(self.chunks):
+                for oracle, sent in zip(oracles, chunks, strict=True):
+                    sent.append(oracle.sends(seq, self.content()))
+                steps, times, units = zip(*(packed(sent[-1].content) for sent in chunks), strict=True)
+                for results in await run(_steps_of(streams, streams.send_events, handles, steps, times, units)):
+                    self._take(results, dict(zip(handles, zip(oracles, chunks, strict=True), strict=True)))
+                await self.think()
+            for results in await run(streams._wait()):
+                self._take(results, dict(zip(handles, zip(oracles, chunks, strict=True), strict=True)))
+        except ServiceProblem as problem:
+            self.note(f"is refused: {problem}")
+            if not all(oracle.has_ended for oracle in oracles):
+                self.simulation.complain(f"{self.name}: {problem}")
+        finally:
+            await run(streams._close())
+
+    def _take(self, results: Results, of_handle: dict[int, tuple[SessionOracle, list[Sent]]]) -> None:
+        columns = (results.handle, results.seq, results.status, results.total_steps, results.probabilities)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for row, (handle, seq, status, total_steps, probabilities) in enumerate(rows):
+            oracle, chunks = of_handle[handle]
+            if status == APPLIED:
+                self.simulation.acknowledged += 1
+                self.note(f"{oracle.name}: chunk {seq} is acknowledged")
+                oracle.acknowledges(chunks[seq], total_steps, probabilities)
+            else:
+                more = results.more[row]
+                self.note(f"{oracle.name}: chunk {seq}: {status} {more['problem']}")
+                oracle.refuses(chunks[seq], status, more["problem"], more["expected_seq"])
+
+
+class _Taker:
+    """Stands for a transport, and takes the steps that it would run."""
+
+    def run(self, steps: Steps[Any]) -> Steps[Any]:
+        return steps
+
+
+def _steps_of(streams: LiveStreams, method: Any, *arguments: Any) -> Steps[Any]:
+    """Return the steps of a method of ``LiveStreams``, which runs them in threads otherwise."""
+    kept, streams._transport = streams._transport, _Taker()  # type: ignore[assignment]
+    try:
+        steps: Steps[Any] = method(*arguments)
+    finally:
+        streams._transport = kept
+    return steps

@@ -1,0 +1,316 @@
+"""A simulated Valkey: RESP over simulated connections, real Lua, and what goes wrong with a server and a cluster.
+
+It knows the commands that the store uses. Scripts run in Lua (lupa), as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from lupa import lua51
+from redis.crc import key_slot
+
+from tests.simulation.loop import Process
+from tests.simulation.network import Network
+
+SLOTS = 16_384
+PORT = 6379
+LUA = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
+NO_CROSS = b"ERR Script attempted to access a non local key in a cluster node"
+
+
+class Refusal(Exception):
+    """An error reply; its text has the code first."""
+
+
+@cache
+def _compiled(script: bytes) -> Any:
+    """Compile a script to a function of ``redis``, ``KEYS`` and ``ARGV``."""
+    body = script.partition(b"\n")[2] if script.startswith(b"#!") else script
+    return LUA.eval(b"function(redis, KEYS, ARGV)\n" + body + b"\nend")
+
+
+_to_error = LUA.eval(b"function(text) return {err = text} end")
+_api = LUA.eval(b"function(call, pcall) return {call = call, pcall = pcall} end")
+_table = LUA.eval(b"function(...) return {...} end")
+
+
+class Valkey:
+    """One server, a process of its own.
+
+    Attributes:
+        data: value and end of life by key.
+        is_replica, is_full: it takes no changes.
+        fail_share: share of commands at which the connection breaks, half of them before the command runs.
+    """
+
+    def __init__(self, network: Network, name: str, cluster: Cluster | None = None) -> None:
+        self.network, self.world, self.name = network, network.world, name
+        self.cluster = cluster
+        self.data: dict[bytes, tuple[bytes, float]] = {}
+        self.is_replica = self.is_full = False
+        self.fail_share = 0.0
+        self.scripts: dict[bytes, bytes] = {}
+        self.starts = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start, or start again with the data, and without scripts and connections."""
+        self.scripts = {}
+        self.starts += 1
+        self.process: Process = self.network.process(f"{self.name}")
+        self.network.listen(self.name, PORT, self.process, lambda: _Connection(self))
+
+    def crash(self, *, is_silent: bool = False) -> None:
+        self.network.crash(self.process, is_silent=is_silent)
+
+    def get(self, key: bytes) -> bytes | None:
+        found = self.data.get(key)
+        if found is None:
+            return None
+        if found[1] <= self.world.now_s:
+            del self.data[key]
+            return None
+        return found[0]
+
+    def run(self, arguments: Sequence[bytes], *, is_asking: bool = False) -> Any:
+        """Run a command. Raises Refusal."""
+        name = arguments[0].upper()
+        if name == b"EVALSHA":
+            return self._script(arguments[1], int(arguments[2]), arguments[3:], is_asking=is_asking)
+        if name in (b"GET", b"SET", b"DEL", b"GETRANGE", b"PTTL", b"PEXPIRE"):
+            self._check_place(arguments[1], is_asking=is_asking)
+            return self._on_key(name, arguments)
+        if name == b"PING":
+            return "PONG"
+        if name == b"INFO":
+            return self._info(arguments[1].decode())
+        if name == b"TIME":
+            now_s = self.world.wall_s()
+            return [b"%d" % int(now_s), b"%d" % int(now_s % 1 * 1e6)]
+        if name == b"SCRIPT":
+            digest = hashlib.sha1(arguments[2], usedforsecurity=False).hexdigest().encode()
+            self.scripts[digest] = arguments[2]
+            return digest
+        if name == b"CLUSTER":
+            if self.cluster is None:
+                raise Refusal("ERR This instance has cluster support disabled")
+            return self.cluster.slots_reply()
+        if name == b"WAIT":
+            return 0 if self.cluster is None else len(self.cluster.replicas_of(self))
+        if name == b"HELLO":
+            return {b"server": b"valkey", b"version": b"9.1.0", b"proto": 3, b"mode": b"standalone", b"role": b"master"}
+        if name in (b"CLIENT", b"SELECT", b"ASKING"):
+            return "OK"
+        raise Refusal(f"ERR unknown command '{name.decode()}'")
+
+    def _info(self, part: str) -> bytes:
+        return {
+            "memory": b"# Memory\r\nmaxmemory_policy:noeviction\r\n",
+            "persistence": b"# Persistence\r\naof_enabled:1\r\n",
+            "replication": b"# Replication\r\nrole:%b\r\nconnected_slaves:0\r\n"
+            % (b"slave" if self.is_replica else b"master"),
+            "cluster": b"# Cluster\r\ncluster_enabled:%d\r\n" % (self.cluster is not None),
+        }[part]
+
+    def _check_place(self, key: bytes, *, is_asking: bool, in_script: bool = False) -> None:
+        """Check that this node of a cluster has the slot of a key."""
+        if self.cluster is None:
+            return
+        slot = key_slot(key)
+        owner = self.cluster.owners[slot]
+        target = self.cluster.migrating.get(slot)
+        if owner is self and (target is None or self.get(key) is not None):
+            return
+        if target is self and is_asking:
+            return
+        if in_script:
+            raise Refusal(NO_CROSS.decode())
+        if owner is self and target is not None:
+            raise Refusal(f"ASK {slot} {target.name}:{PORT}")
+        raise Refusal(f"MOVED {slot} {owner.name}:{PORT}")
+
+    def _on_key(self, name: bytes, arguments: Sequence[bytes]) -> Any:
+        key, value = arguments[1], self.get(arguments[1])
+        if name == b"GET":
+            return value
+        if name == b"GETRANGE":
+            return (value or b"")[int(arguments[2]) : int(arguments[3]) + 1]
+        if name == b"PTTL":
+            return -2 if value is None else max(1, int((self.data[key][1] - self.world.now_s) * 1000))
+        if self.is_replica:
+            raise Refusal("READONLY You can't write against a read only replica.")
+        if name == b"DEL":
+            return int(self.data.pop(key, None) is not None)
+        if name == b"PEXPIRE":
+            self.data[key] = (self.data[key][0], self.world.now_s + int(arguments[2]) / 1000)
+            return 1
+        if self.is_full:
+            raise Refusal("OOM command not allowed when used memory > 'maxmemory'.")
+        self.data[key] = (arguments[2], self.world.now_s + int(arguments[4]) / 1000)
+        return "OK"
+
+    def _script(self, digest: bytes, keys: int, arguments: Sequence[bytes], *, is_asking: bool) -> Any:
+        script = self.scripts.get(digest)
+        if script is None:
+            raise Refusal("NOSCRIPT No matching script.")
+        for key in arguments[:keys]:
+            self._check_place(key, is_asking=is_asking)
+
+        def call(*command: Any) -> Any:
+            words = [b"%d" % word if isinstance(word, int | float) else word for word in command]
+            name = words[0].upper()
+            if not keys:
+                self._check_place(words[1], is_asking=is_asking, in_script=True)
+            answer = self._on_key(name, words)
+            return False if answer is None else answer.encode() if isinstance(answer, str) else answer
+
+        def pcall(*command: Any) -> Any:
+            try:
+                return call(*command)
+            except Refusal as error:
+                return _to_error(str(error).encode())
+
+        answer = _compiled(script)(_api(call, pcall), _table(*arguments[:keys]), _table(*arguments[keys:]))
+        return None if answer is False else answer
+
+
+class _Connection(asyncio.Protocol):
+    """A client's connection: reads commands, and answers each after a time."""
+
+    def __init__(self, server: Valkey) -> None:
+        self._server = server
+        self._buffer = b""
+        self._is_asking = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        answers = []
+        server = self._server
+        while (parsed := _command(self._buffer)) is not None:
+            command, self._buffer = parsed
+            draw = server.world.random.random() if server.fail_share else 1.0
+            if draw < server.fail_share / 2:
+                self._transport.abort()  # nothing was run
+                return
+            is_asking, self._is_asking = self._is_asking, command[0].upper() == b"ASKING"
+            try:
+                answer = server.run(command, is_asking=is_asking)
+            except Refusal as error:
+                answer = error
+            if draw < server.fail_share:
+                self._transport.abort()  # it was run, and nobody learns of it
+                return
+            answers.append(_packed(answer))
+        if answers:
+            self._transport.write(b"".join(answers))
+
+
+def _command(buffer: bytes) -> tuple[list[bytes], bytes] | None:
+    """Read a command from the front of a buffer; None if it is not complete."""
+    head, separator, rest = buffer.partition(b"\r\n")
+    if not separator:
+        return None
+    words = []
+    for _ in range(int(head[1:])):
+        length, separator, rest = rest.partition(b"\r\n")
+        if not separator or len(rest) < int(length[1:]) + 2:
+            return None
+        end = int(length[1:])
+        words.append(rest[:end])
+        rest = rest[end + 2 :]
+    return words, rest
+
+
+def _packed(answer: Any) -> bytes:
+    if isinstance(answer, Exception):
+        return b"-%b\r\n" % str(answer).encode()
+    if answer is None:
+        return b"_\r\n"
+    if isinstance(answer, int):
+        return b":%d\r\n" % answer
+    if isinstance(answer, str):
+        return b"+%b\r\n" % answer.encode()
+    if isinstance(answer, bytes):
+        return b"$%d\r\n%b\r\n" % (len(answer), answer)
+    if isinstance(answer, dict):
+        return b"%%%d\r\n%b" % (len(answer), b"".join(_packed(one) for pair in answer.items() for one in pair))
+    return b"*%d\r\n%b" % (len(answer), b"".join(map(_packed, answer)))
+
+
+class Cluster:
+    """Some servers that share the slots. A replica takes over for each primary that dies.
+
+    Attributes:
+        owners: the primary of each slot.
+        migrating: slots on the way, with their target.
+    """
+
+    def __init__(self, network: Network, nodes: int) -> None:
+        self.network, self.world = network, network.world
+        self.migrating: dict[int, Valkey] = {}
+        self.nodes = [Valkey(network, f"node{number}", self) for number in range(nodes)]
+        size = SLOTS // nodes + 1
+        self.owners = [self.nodes[slot // size] for slot in range(SLOTS)]
+        self._slots: list[Any] | None = None  # the answer, until an owner changes
+
+    def replicas_of(self, _: Valkey) -> Sequence[Valkey]:
+        return ()
+
+    def slots_reply(self) -> list[Any]:
+        """Answer ``CLUSTER SLOTS``."""
+        if self._slots is not None:
+            return self._slots
+        reply: list[Any] = []
+        first = 0
+        for slot in range(1, SLOTS + 1):
+            if slot == SLOTS or self.owners[slot] is not self.owners[first]:
+                owner = self.owners[first]
+                reply.append([first, slot - 1, [owner.name.encode(), PORT, owner.name.encode()]])
+                first = slot
+        self._slots = reply
+        return reply
+
+    def move(self, keys: Sequence[bytes], done: Callable[[], None] = lambda: None) -> None:
+        """Migrate the slots of some keys to another node, key by key."""
+        random = self.world.random
+        for slot in {key_slot(key) for key in keys}:
+            target = random.choice(self.nodes)
+            if target is self.owners[slot] or slot in self.migrating:
+                continue
+            self.migrating[slot] = target
+            self.world.after(random.uniform(0.01, 1.0), lambda slot=slot: self._move_some(slot))  # type: ignore[misc]
+        done()
+
+    def _move_some(self, slot: int) -> None:
+        source, target = self.owners[slot], self.migrating[slot]
+        for key in [key for key in source.data if key_slot(key) == slot]:
+            target.data[key] = source.data.pop(key)
+        self.world.after(self.world.random.uniform(0.0, 0.5), lambda: self._moved(slot))
+
+    def _moved(self, slot: int) -> None:
+        self.owners[slot] = self.migrating.pop(slot)
+        self._slots = None
+
+    def fail_over(self, node: Valkey, until_s: float) -> None:
+        """Kill a node; its replica takes over its slots later, with all that it confirmed."""
+        node.crash(is_silent=self.world.random.random() < 0.5)
+        heir = Valkey(self.network, f"{node.name}b{node.starts}", self)
+        self.nodes[self.nodes.index(node)] = heir
+        heir.is_replica = True
+
+        def take_over() -> None:
+            heir.is_replica = False
+            heir.data = node.data
+            self.owners = [heir if owner is node else owner for owner in self.owners]
+            self._slots = None
+            self.migrating = {slot: heir if to is node else to for slot, to in self.migrating.items()}
+
+        self.world.after(until_s, take_over)

@@ -1,0 +1,181 @@
+"""A client that does what none should: twice at once, out of order, with other content, over any door and server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tritonclient.grpc import service_pb2 as pb
+
+from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
+from hetsyn_client.protocol.calls import Calls, checked
+from hetsyn_client.protocol.steps import Broken, Request
+from hetsyn_client.sources.bodies import events_body
+from service.simulated import CHANNELS, MODEL, OUTPUTS
+from tests.simulation.client import TIMEOUT_S, URL, Client, packed
+from tests.simulation.oracle import Content, Sent, SessionOracle
+from tests.simulation.transport import SimulatedTransport
+
+NEXT = (0, 0, 0, 0, 0, -1, -1, -2, 1)
+"""The number of a chunk, less the one that the client takes for the next."""
+
+Door = Callable[[SimulatedTransport, Sent], Any]
+
+
+class Wild(Client):
+    """Sends chunks of one session."""
+
+    async def live(self) -> None:
+        self._oracle = self.new_oracle(self.name)
+        self._contents: dict[int, list[Content]] = {}
+        self._next = 0
+        self._under_way: dict[asyncio.Task[None], None] = {}  # in this order
+        self._state: bytes | None = None
+        actions: list[Callable[[], Any]] = [self._delete, self._describe, self._export, self._import, self._idle]
+        draw = self.draw
+        for number in range(2 * self.chunks):
+            if draw.random() < 0.04:
+                await self._quiet()
+                await draw.choice(actions)()
+            seq = max(0, self._next + draw.choice(NEXT))
+            choices = self._contents.setdefault(seq, [])
+            if not choices or draw.random() < 0.1:
+                choices.append(self.content(end=number > self.chunks and draw.random() < 0.05))
+            content = draw.choice(choices)
+            for _ in range(draw.choice((1, 1, 1, 2, 3))):
+                door = draw.choice((self._infer, self._infer, self._v2, self._grpc))
+                task = asyncio.get_running_loop().create_task(self._send(self._oracle, seq, content, door))
+                self._under_way[task] = None
+                task.add_done_callback(self._under_way.pop)
+            if draw.random() < 0.05:
+                await asyncio.sleep(draw.expovariate(500))
+                for task in list(self._under_way)[:1]:
+                    task.cancel()
+            if len(self._under_way) > 3 or draw.random() < 0.6:
+                await self._quiet()
+            await self.think()
+        await self._quiet()
+
+    async def _quiet(self) -> None:
+        """Wait until nothing is under way."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _send(self, oracle: SessionOracle, seq: int, content: Content, door: Door) -> None:
+        transport, sent = self.new_transport(), oracle.sends(seq, content)
+        try:
+            reply = await door(transport, sent)
+        except ServiceProblem as problem:
+            self.refused(oracle, sent, problem)
+            if problem.expected_seq is not None:
+                self._next = problem.expected_seq
+            elif problem.problem in ("not-found", "session-ended"):
+                self._next = 0
+        except (ServiceUnreachable, Broken):
+            self.note(f"chunk {sent.seq}: no answer")
+        else:
+            self.acknowledged(oracle, sent, reply)
+            self._next = max(self._next, sent.seq + 1)
+        finally:
+            transport.close()
+
+    # doors: each returns the members that the oracle judges
+
+    async def _infer(self, transport: SimulatedTransport, sent: Sent) -> dict[str, Any]:
+        body, content = events_body(*packed(sent.content)), sent.content
+        options: Any = {"session": self.name, "seq": sent.seq, "end": content.end}
+        return dict(await transport.run(Calls(URL, 0).infer(body, options)))
+
+    async def _v2(self, transport: SimulatedTransport, sent: Sent) -> dict[str, Any]:
+        spikes = sent.content.spikes
+        data = [unit in units for units in spikes for unit in range(CHANNELS)]
+        tensor = {"name": "spikes", "datatype": "BOOL", "shape": [len(spikes), CHANNELS], "data": data}
+        parameters = {"sequence_id": self.name, "seq": sent.seq, "sequence_end": sent.content.end}
+        content = json.dumps({"parameters": parameters, "inputs": [tensor]}).encode()
+        path = f"/v2/models/{MODEL}/infer"
+        response = checked(await transport.exchange(Request("POST", path, content, "application/json")))
+        reply = json.loads(response.content)
+        outputs = {output["name"]: output["data"] for output in reply["outputs"]}
+        return {
+            "seq": reply["parameters"]["seq"],
+            "total_steps": outputs["total_steps"][0],
+            "probabilities": outputs["probabilities"],
+        }
+
+    async def _grpc(self, transport: SimulatedTransport, sent: Sent) -> dict[str, Any]:
+        message = pb.ModelInferRequest(model_name=MODEL)
+        message.parameters["sequence_id"].string_param = self.name
+        message.parameters["seq"].int64_param = sent.seq
+        message.parameters["sequence_end"].bool_param = sent.content.end
+        message.inputs.add(name="spikes", datatype="BOOL", shape=[len(sent.content.spikes), CHANNELS])
+        message.raw_input_contents.append(
+            bytes(unit in units for units in sent.content.spikes for unit in range(CHANNELS))
+        )
+        reply = await self.simulation.call(self.process, transport.host(), "ModelInfer", message, TIMEOUT_S)
+        outputs = {
+            output.name: content for output, content in zip(reply.outputs, reply.raw_output_contents, strict=True)
+        }
+        probabilities = memoryview(outputs["probabilities"]).cast("f").tolist()
+        assert len(probabilities) == OUTPUTS
+        return {
+            "seq": reply.parameters["seq"].uint64_param or reply.parameters["seq"].int64_param,
+            "total_steps": int.from_bytes(outputs["total_steps"], "little"),
+            "probabilities": probabilities,
+        }
+
+    # actions on the session, while nothing else is under way
+
+    async def _asked(self, method: str, target: str, content: bytes = b"", kind: str | None = None) -> Any:
+        """Send a request. Returns the response; None if it got no answer, or the server says "later"."""
+        try:
+            response = await self.transport.exchange(Request(method, target, content, kind))
+        except Broken:
+            self.note(f"{method}: no answer")
+            return None
+        self.note(f"{method}: {response.status}")
+        if response.status in (429, 503):
+            return None
+        if response.status not in (200, 201, 204, 404, 409, 410):
+            self.simulation.complain(f"{self.name}: {method} {target}: {response.status} {response.content[:200]!r}")
+        return response
+
+    async def _delete(self) -> None:
+        self._oracle.may_end()
+        response = await self._asked("DELETE", f"/sessions/{self.name}")
+        if response is not None and response.status in (204, 404):
+            self._begins_anew()
+
+    def _begins_anew(self) -> None:
+        """Expect a new session: nothing of the old one may come back."""
+        self.oracles.remove(self._oracle)
+        self._oracle = self.new_oracle(self.name)
+        self._contents, self._next, self._state = {}, 0, None
+
+    async def _describe(self) -> None:
+        sent = self._oracle.sends(0, self._contents.setdefault(0, [self.content()])[0])
+        response = await self._asked("GET", f"/sessions/{self.name}")
+        if response is not None:
+            known = json.loads(response.content)
+            if response.status == 200:
+                self._oracle.is_described(sent, known["expected_seq"], known["total_steps"])
+            else:
+                self._oracle.refuses(sent, response.status, known["type"].rpartition(":")[2], known.get("expected_seq"))
+
+    async def _export(self) -> None:
+        response = await self._asked("GET", f"/sessions/{self.name}/state")
+        if response is not None and response.status == 200:
+            self._state = response.content
+
+    async def _import(self) -> None:
+        if self._state is not None:
+            self._oracle.may_end()
+            kind = "application/octet-stream"
+            await self._asked("PUT", f"/sessions/{self.name}/state?replace=true", self._state, kind)
+
+    async def _idle(self) -> None:
+        """Do nothing for about as long as a session lives."""
+        self._oracle.may_end()
+        await asyncio.sleep(self.simulation.session_idle_s * self.draw.uniform(0.8, 1.2))
+        self._state = None

@@ -1,0 +1,388 @@
+"""One world: what a seed draws, and what comes of it.
+
+A plan says which servers, store and clients there are, and which faults come when. It is a value, so a failing one can
+be made smaller: ``shrunk`` drops faults and clients while the world still fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from hetsyn_client.protocol.steps import Broken
+from service.simulated import (
+    Held,
+    SimulatedServer,
+    StoreSettings,
+    build_server,
+    hash_step,
+    settings_of,
+)
+from tests.simulation.calls import Aborted, Context
+from tests.simulation.client import Client
+from tests.simulation.database import Database
+from tests.simulation.loop import Process, Stuck, Threads, World
+from tests.simulation.network import Network
+from tests.simulation.ours import Carried, Infer, Stream, Streams
+from tests.simulation.transport import PORT
+from tests.simulation.valkey import Cluster, Valkey
+from tests.simulation.wild import Wild
+
+KINDS: dict[str, type[Client]] = {
+    "infer": Infer,
+    "carried": Carried,
+    "stream": Stream,
+    "streams": Streams,
+    "wild": Wild,
+    "wilder": Wild,
+}
+STORES = ("memory", "file", "valkey", "cluster")
+FAULTS = ("kill", "pause", "cut", "drain", "clock", "store-kill", "store-pause", "store-fail", "store-full", "move")
+LONGEST_S = 600.0  # of virtual time, until all clients have ended
+SESSION_IDLE_S, ENDED_KEEP_S = 60.0, 20.0
+SWEEP_S = 5.0
+FAULTS_END_S = 30.0
+NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class ClientPlan:
+    kind: str
+    seed: int
+    begins_s: float
+    chunks: int
+
+
+@dataclass(frozen=True)
+class FaultPlan:
+    kind: str
+    at_s: float
+    lasts_s: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens in a world, but for the order of things."""
+
+    seed: int
+    store: str
+    servers: int
+    clients: tuple[ClientPlan, ...]
+    faults: tuple[FaultPlan, ...]
+
+
+def drawn(seed: int) -> Plan:
+    """Draw a plan."""
+    draw = random.Random(seed)
+    store = draw.choice(STORES)
+    servers = 1 if store == "memory" else draw.randint(1, 3)
+    clients = tuple(
+        ClientPlan(draw.choice([*KINDS]), draw.getrandbits(32), draw.uniform(0, 5), draw.randint(5, 40))
+        for _ in range(draw.randint(3, 12))
+    )
+    faults = tuple(
+        FaultPlan(draw.choice(FAULTS), draw.uniform(0, FAULTS_END_S), draw.expovariate(0.5), draw.getrandbits(32))
+        for _ in range(draw.choice((0, 1, 2, 4, 8)))
+    )
+    return Plan(seed, store, servers, clients, faults)
+
+
+class Host:
+    """A server that may be killed and started again."""
+
+    def __init__(self, simulation: Simulation, name: str) -> None:
+        self.simulation = simulation
+        self.name = name
+        self.server: SimulatedServer
+        self.process: Process
+        self._closing: asyncio.Event
+        self.is_up = False
+        self.ended: asyncio.Task[None]
+
+    def start(self) -> None:
+        simulation = self.simulation
+        self.process = process = simulation.network.process(self.name)
+        settings = simulation.settings()
+        self.server = server = build_server(
+            settings,
+            clock=lambda: simulation.world.now_s,
+            wall=simulation.world.wall_s,
+            executors=lambda threads, name: Threads(process, threads, name),
+            connect=simulation.database.connect,
+        )
+        self._closing = asyncio.Event()
+
+        async def live() -> None:
+            async with server.running():
+                simulation.network.listen(self.name, PORT, process, server.protocol)
+                self.is_up = True
+                await self._closing.wait()
+                await server.drain()
+
+        self.ended = process.create_task(live())
+        simulation.world.note(self.name, "starts")
+
+    def kill(self, *, is_silent: bool) -> None:
+        self.is_up = False
+        self.simulation.world.note(self.name, "is killed")
+        self.simulation.network.crash(self.process, is_silent=is_silent)
+
+    def drain(self) -> None:
+        """End it gracefully: balancers send no more requests."""
+        self.is_up = False
+        self.simulation.world.note(self.name, "drains")
+        self.process.call_soon(self._closing.set)
+
+
+class Simulation:
+    """A world with its servers, store and clients.
+
+    Attributes:
+        complaints: violations that the oracle has found.
+        acknowledged: chunks that were acknowledged, repeats among them.
+        left: clients that have not ended.
+    """
+
+    def __init__(self, plan: Plan, *, is_traced: bool = False) -> None:
+        self.plan = plan
+        self.world = World(plan.seed, is_traced=is_traced)
+        self.network = Network(self.world)
+        self.complaints: list[str] = []
+        self.acknowledged = 0
+        self.left = 0
+        self.database = Database(self.world)
+        self.stores: list[Valkey] = []
+        self.cluster: Cluster | None = None
+        self.hosts: list[Host] = []
+        self.clients: list[Client] = []
+
+    def complain(self, what: str) -> None:
+        self.world.note("oracle", what)
+        self.complaints.append(f"{self.world.now_s - 1000.0:.4f} s: {what}")
+
+    def settings(self) -> Any:
+        url = {
+            "memory": "memory://",
+            "file": f"file://{self.database.path}",
+            "valkey": "valkey://store/0",
+            "cluster": "valkey-cluster://node0,node1,node2/",
+        }[self.plan.store]
+        return settings_of(StoreSettings(url), session_idle_s=SESSION_IDLE_S, ended_keep_s=ENDED_KEEP_S)
+
+    session_idle_s = SESSION_IDLE_S
+
+    def balance(self, name: str) -> str:
+        """Choose a server for a request, as a balancer that hashes on the session, and at times does not."""
+        up = [host.name for host in self.hosts if host.is_up] or [host.name for host in self.hosts]
+        if len(up) == 1:
+            return up[0]
+        draw = self.world.random
+        return draw.choice(up) if draw.random() < 0.1 else up[hash_of(name) % len(up)]
+
+    async def call(self, process: Process, name: str, method: str, message: Any, timeout_s: float) -> Any:
+        """Call a method of a server's gRPC service from a client's process.
+
+        Raises:
+            ServiceProblem: the server has refused.
+            Broken: there is no answer.
+        """
+        (host,) = (host for host in self.hosts if host.name == name)
+        answer = process.create_future()
+        serving: list[asyncio.Task[None]] = []
+
+        def tell(result: Any) -> None:
+            def arrive() -> None:
+                if not (answer.done() or process.is_dead):
+                    process.call_soon(_settle, answer, result)
+
+            self.world.at(self.network.arrival_s(host.process, process), arrive)
+
+        async def serve() -> None:
+            try:
+                tell(await getattr(host.server.servicer, method)(message, Context(process.name)))
+            except Aborted as aborted:
+                tell(aborted.problem)
+
+        def arrive() -> None:
+            if not host.is_up or host.process.is_dead:
+                tell(Broken("nobody listens"))
+            else:
+                host.process.call_soon(lambda: serving.append(host.process.create_task(serve())))
+
+        def leave() -> None:
+            for task in serving:
+                host.process.call_soon(task.cancel)
+
+        self.world.at(self.network.arrival_s(process, host.process), arrive)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            raise Broken("the server does not answer") from None
+        finally:
+            if not answer.done() or answer.cancelled():
+                gone_s = self.network.arrival_s(process, host.process)
+                self.world.at(gone_s, leave)
+
+    def run(self) -> list[str]:
+        """Run the world to its end. Returns what went wrong."""
+        world = self.world
+        gc.disable()
+        with world.clocks():
+            try:
+                self._begin()
+                if not world.run(lambda: self.left == 0, LONGEST_S):
+                    names = [client.name for client in self.clients if not client.has_ended]
+                    self.complain(f"after {LONGEST_S} s these clients wait: {names}")
+                else:
+                    self._end()
+            except Stuck as error:
+                self.complain(str(error))
+            finally:
+                for process in self.network.processes:
+                    process.bury()
+                self.database.close()
+                gc.enable()
+        return self.complaints + world.faults
+
+    def _begin(self) -> None:
+        world, plan = self.world, self.plan
+        if plan.store == "valkey":
+            self.stores = [Valkey(self.network, "store")]
+        elif plan.store == "cluster":
+            self.cluster = Cluster(self.network, 3)
+            self.stores = self.cluster.nodes
+        self.hosts = [Host(self, f"server{number}") for number in range(plan.servers)]
+        for host in self.hosts:
+            host.start()
+        self.left = len(plan.clients)
+        for number, client in enumerate(plan.clients):
+            draw = random.Random(client.seed)
+            name = f"{client.kind}{number}"
+            self.clients.append(KINDS[client.kind](self, name, client.chunks, draw))
+            world.after(client.begins_s, self.clients[-1].begin)
+        for fault in plan.faults:
+            world.after(fault.at_s, partial(self._strike, fault))
+
+    def _strike(self, fault: FaultPlan) -> None:
+        """Let a fault happen, and end."""
+        world, draw = self.world, random.Random(fault.seed)
+        host = draw.choice(self.hosts)
+        store = draw.choice(self.stores) if self.stores else None
+        lasts_s = fault.lasts_s
+        world.note("fault", f"{fault.kind} for {lasts_s:.3f} s")
+        if fault.kind in ("kill", "drain"):
+            if not host.is_up or (fault.kind == "drain" and self.plan.store == "memory"):
+                return
+            if fault.kind == "kill":
+                host.kill(is_silent=draw.random() < 0.3)
+                if self.plan.store == "memory":
+                    for client in self.clients:
+                        client.may_end()
+            else:
+                host.drain()
+            world.after(max(lasts_s, 0.5) + (10.0 if fault.kind == "drain" else 0.0), partial(self._restart, host))
+        elif fault.kind == "pause":
+            process = host.process
+            process.is_paused = True
+            world.after(lasts_s, process.resume)
+        elif fault.kind == "cut":
+            servers, stores = [one.name for one in self.hosts], [one.name for one in self.stores]
+            one = draw.choice([*servers, *(client.name for client in self.clients)])
+            self.network.cut(one, draw.choice([host.name, *stores]), lasts_s)
+        elif fault.kind == "clock":
+            host.process.clock_s += draw.uniform(-4, 4)
+        elif fault.kind == "store-fail":
+            self.database.fail_share = 0.3
+            if store is not None:
+                store.fail_share = 0.3
+            world.after(lasts_s, partial(self._mend, store))
+        elif store is None:
+            return
+        elif fault.kind == "store-kill":
+            self._kill_store(store, lasts_s, draw)
+        elif fault.kind == "store-pause":
+            process = store.process
+            process.is_paused = True
+            world.after(lasts_s, process.resume)
+        elif fault.kind == "store-full":
+            store.is_full = True
+            world.after(lasts_s, partial(setattr, store, "is_full", False))
+        elif fault.kind == "move" and self.cluster is not None:
+            keys = [key for node in self.cluster.nodes for key in node.data]
+            self.cluster.move(draw.sample(keys, min(3, len(keys))))
+
+    def _restart(self, host: Host) -> None:
+        if not host.process.is_dead:  # it drained
+            if not host.ended.done():
+                self.complain(f"{host.name} has not ended after its drain")
+            host.kill(is_silent=False)
+        host.start()
+
+    def _mend(self, store: Valkey | None) -> None:
+        self.database.fail_share = 0.0
+        if store is not None:
+            store.fail_share = 0.0
+
+    def _kill_store(self, store: Valkey, lasts_s: float, draw: random.Random) -> None:
+        if store.process.is_dead or store.is_replica:
+            return
+        if self.cluster is not None:
+            self.cluster.fail_over(store, lasts_s)
+        else:
+            store.crash(is_silent=draw.random() < 0.5)
+            self.world.after(lasts_s, store.start)
+
+    def _end(self) -> None:
+        """Let all sessions expire, and see that nothing is left."""
+        world = self.world
+        # all faults are over; sessions expire, and sweeps see it
+        world.run(lambda: False, SESSION_IDLE_S + 2 * SWEEP_S)
+        for host in self.hosts:
+            if not world.run(partial(self._is_clean, host), 2 * SWEEP_S):
+                names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(host.process))  # type: ignore[union-attr]
+                self.complain(f"{host.name} still holds {host.server.held}, and has the tasks {names}")
+
+    def _is_clean(self, host: Host) -> bool:
+        """Return whether a server holds nothing for clients, and has only the tasks that it always has."""
+        tasks = asyncio.all_tasks(host.process)
+        return host.server.held == NOTHING and len(tasks) == host.server.background_tasks + 1
+
+
+def hash_of(name: str) -> int:
+    return int.from_bytes(hash_step(name.encode(), ()), "big")
+
+
+def _settle(answer: asyncio.Future[Any], result: Any) -> None:
+    if answer.done():
+        return
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
+
+
+def fails(plan: Plan) -> list[str]:
+    """Run a plan. Returns what went wrong."""
+    return Simulation(plan).run()
+
+
+def shrunk(plan: Plan, still: Callable[[Plan], bool] = lambda plan: bool(fails(plan))) -> Plan:
+    """Drop faults, clients and chunks while the world still fails."""
+    smaller = True
+    while smaller:
+        faults, clients = plan.faults, plan.clients
+        less = [replace(plan, faults=faults[:n] + faults[n + 1 :]) for n in range(len(faults))]
+        less += [replace(plan, clients=clients[:n] + clients[n + 1 :]) for n in range(len(clients))]
+        smaller = False
+        for one in less:
+            if still(one):
+                plan, smaller = one, True
+                break
+    return plan
