@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -51,8 +52,7 @@ from service.models.catalog import CatalogSnapshot, ModelCatalog, group_by_name
 from service.models.model import Model
 from service.runtime.onnx import Array
 from service.runtime.operators import OperatorStatus
-from service.settings import Retention, Settings
-from service.settings import StoreSettings as StoreSettings
+from service.settings import Batching, Limits, Retention, Settings, StoreSettings
 from service.shutdown import drained
 from service.store.database import Connect
 
@@ -275,10 +275,20 @@ class SimulatedServer:
         )
 
 
-def settings_of(store: StoreSettings, *, session_idle_s: float, ended_keep_s: float) -> Settings:
-    """Make settings of a simulated server."""
-    retention = Retention(session_idle_s=session_idle_s, ended_keep_s=ended_keep_s)
-    return Settings(models=Path(MODEL), watch_s=0, store=store, retention=retention, drain_s=3.0, finish_s=5.0)
+def settings_of(
+    store: str,
+    *,
+    limits: Mapping[str, float] = MappingProxyType({}),
+    retention: Mapping[str, float] = MappingProxyType({}),
+    batching: Mapping[str, float] = MappingProxyType({}),
+) -> Settings:
+    """Make settings of a simulated server, with a store's URL and other values than the defaults by name."""
+    named: dict[str, Any] = {
+        "limits": Limits(**limits),
+        "retention": Retention(**retention),
+        "batching": Batching(**batching),
+    }
+    return Settings(models=Path(MODEL), watch_s=0, store=StoreSettings(store), drain_s=3.0, finish_s=5.0, **named)
 
 
 def build_server(

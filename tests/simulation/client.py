@@ -90,7 +90,10 @@ class Client(ABC):
     def content(self, *, end: bool = False) -> Content:
         """Draw a chunk."""
         bits = self.draw.getrandbits(CHANNELS * 3)
-        spikes = []
+        if bits % 50 == 0:  # a long one, which is computed in segments
+            steps = [()] * self.draw.randint(20, 200)
+            return Content((*steps, (bits % CHANNELS,)), end)
+        spikes: list[tuple[int, ...]] = []
         for _ in range(1 + bits % 3):
             spikes.append(tuple(unit for unit in range(CHANNELS) if bits >> unit & 1))
             bits >>= CHANNELS

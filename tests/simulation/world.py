@@ -18,7 +18,6 @@ from hetsyn_client.protocol.steps import Broken
 from service.simulated import (
     Held,
     SimulatedServer,
-    StoreSettings,
     build_server,
     hash_step,
     settings_of,
@@ -42,7 +41,32 @@ KINDS: dict[str, type[Client]] = {
     "wilder": Wild,
 }
 STORES = ("memory", "file", "valkey", "cluster")
-FAULTS = ("kill", "pause", "cut", "drain", "clock", "store-kill", "store-pause", "store-fail", "store-full", "move")
+FAULTS = (
+    "kill",
+    "pause",
+    "cut",
+    "drain",
+    "clock",
+    "store-kill",
+    "store-pause",
+    "store-fail",
+    "store-full",
+    "move",
+    "reload",
+)
+LIMITS: dict[str, Callable[[random.Random], float]] = {
+    "max_sessions": lambda draw: draw.randint(2, 10),
+    "max_session_bytes": lambda draw: draw.randint(5_000, 20_000),
+    "max_waiting": lambda draw: draw.randint(2, 8),
+    "max_waiting_steps": lambda draw: draw.randint(50, 500),
+    "queue_timeout_s": lambda draw: draw.uniform(0.05, 2.0),
+    "client_share": lambda draw: draw.choice((0.3, 1.0)),
+}
+BATCHING: dict[str, Callable[[random.Random], float]] = {
+    "max_batch": lambda draw: draw.randint(1, 4),
+    "engine_threads": lambda draw: 1,  # noqa: ARG005
+    "inline_s": lambda draw: 0.0,  # noqa: ARG005
+}
 LONGEST_S = 600.0  # of virtual time, until all clients have ended
 SESSION_IDLE_S, ENDED_KEEP_S = 60.0, 20.0
 SWEEP_S = 5.0
@@ -73,6 +97,8 @@ class Plan:
     seed: int
     store: str
     servers: int
+    limits: Mapping[str, float]
+    batching: Mapping[str, float]
     clients: tuple[ClientPlan, ...]
     faults: tuple[FaultPlan, ...]
 
@@ -90,7 +116,9 @@ def drawn(seed: int) -> Plan:
         FaultPlan(draw.choice(FAULTS), draw.uniform(0, FAULTS_END_S), draw.expovariate(0.5), draw.getrandbits(32))
         for _ in range(draw.choice((0, 1, 2, 4, 8)))
     )
-    return Plan(seed, store, servers, clients, faults)
+    limits = {name: choose(draw) for name, choose in LIMITS.items() if draw.random() < 0.2}
+    batching = {name: choose(draw) for name, choose in BATCHING.items() if draw.random() < 0.3}
+    return Plan(seed, store, servers, limits, batching, clients, faults)
 
 
 class Host:
@@ -116,6 +144,7 @@ class Host:
             executors=lambda threads, name: Threads(process, threads, name),
             connect=simulation.database.connect,
         )
+        server.offer(simulation.versions)
         self._closing = asyncio.Event()
 
         async def live() -> None:
@@ -156,6 +185,7 @@ class Simulation:
         self.complaints: list[str] = []
         self.acknowledged = 0
         self.left = 0
+        self.versions = ["1"]  # of the model that the servers offer
         self.database = Database(self.world)
         self.stores: list[Valkey] = []
         self.cluster: Cluster | None = None
@@ -173,7 +203,8 @@ class Simulation:
             "valkey": "valkey://store/0",
             "cluster": "valkey-cluster://node0,node1,node2/",
         }[self.plan.store]
-        return settings_of(StoreSettings(url), session_idle_s=SESSION_IDLE_S, ended_keep_s=ENDED_KEEP_S)
+        retention = {"session_idle_s": SESSION_IDLE_S, "ended_keep_s": ENDED_KEEP_S}
+        return settings_of(url, limits=self.plan.limits, retention=retention, batching=self.plan.batching)
 
     session_idle_s = SESSION_IDLE_S
 
@@ -296,6 +327,12 @@ class Simulation:
             servers, stores = [one.name for one in self.hosts], [one.name for one in self.stores]
             one = draw.choice([*servers, *(client.name for client in self.clients)])
             self.network.cut(one, draw.choice([host.name, *stores]), lasts_s)
+        elif fault.kind == "reload":
+            self.versions = draw.choice((["1", "2"], ["2"], ["1"]))
+            for one in self.hosts:
+                if one.is_up:
+                    one.server.offer(self.versions)
+            world.after(lasts_s, self._offer_all)
         elif fault.kind == "clock":
             host.process.clock_s += draw.uniform(-4, 4)
         elif fault.kind == "store-fail":
@@ -317,6 +354,13 @@ class Simulation:
         elif fault.kind == "move" and self.cluster is not None:
             keys = [key for node in self.cluster.nodes for key in node.data]
             self.cluster.move(draw.sample(keys, min(3, len(keys))))
+
+    def _offer_all(self) -> None:
+        """Offer all versions again, so that every session can go on."""
+        self.versions = ["1", "2"]
+        for host in self.hosts:
+            if host.is_up:
+                host.server.offer(self.versions)
 
     def _restart(self, host: Host) -> None:
         if not host.process.is_dead:  # it drained
