@@ -247,7 +247,6 @@ def build_server(
             open_inference,
             ingress,
             uploads,
-            counters,
             limits,
             access_keys,
         )

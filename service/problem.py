@@ -84,6 +84,11 @@ class Problem(NamedTuple):
         }
         return members if self.expected_seq is None else {**members, "expected_seq": self.expected_seq}
 
+    def metadata(self) -> dict[str, int | float]:
+        """Return what a client over gRPC needs to go on by itself."""
+        found = {"expected_seq": self.expected_seq, "retry_after_s": self.retry_after_s}
+        return {name: value for name, value in found.items() if value is not None}
+
     def headers(self) -> dict[str, str]:
         """Return the headers of a response."""
         headers = {}
