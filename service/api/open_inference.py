@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import Response
 from pydantic_core import from_json
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.budget import client_of
@@ -18,6 +19,7 @@ from service.api.exchange import Planner
 from service.api.messages import Head
 from service.errors import InputError, NotFound, UnsupportedInput
 from service.ingress import Encoded, Ingress
+from service.keys.routes import methods_of
 from service.observe.timings import Transport
 from service.open_inference.json_body import parse_request, reply_body
 from service.open_inference.service import ModelCall, OpenInference
@@ -57,7 +59,9 @@ class OpenInferenceEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path == READY and scope["method"] in ("GET", "HEAD"):
+        if (taken := methods_of(path)) and scope["method"] not in taken:
+            raise HTTPException(405)
+        if path == READY:
             inner = READY.removeprefix(PREFIX)
             await self._rest(
                 {**scope, "path": scope.get("root_path", "") + inner, "raw_path": inner.encode()}, receive, send

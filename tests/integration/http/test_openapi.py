@@ -114,6 +114,26 @@ def test_other_methods_are_refused_with_the_ones_that_are_taken(url: str, docume
             assert set(response.headers["Allow"].split(", ")) == taken, (method, path)
 
 
+@pytest.mark.parametrize(
+    ("path", "taken"),
+    [
+        ("", {"GET"}),
+        ("/health/ready", {"GET", "HEAD"}),
+        ("/models/digits", {"GET"}),
+        ("/models/digits/versions/1/config", {"GET"}),
+        ("/models/digits/infer", {"POST"}),
+        ("/models/digits/versions/1/infer", {"POST"}),
+        ("/repository/index", {"POST"}),
+        ("/repository/models/digits/load", {"POST"}),
+    ],
+)
+def test_open_inference_refuses_other_methods_the_same_way(url: str, path: str, taken: set[str]) -> None:
+    for method in set(METHODS) - taken:
+        response = httpx.request(method, f"{url}/v2{path}")
+        assert response.status_code == 405, method
+        assert set(response.headers["Allow"].split(", ")) == taken, method
+
+
 def test_a_session_is_described_as_documented(url: str, document: dict[str, Any]) -> None:
     sound = {"content": bytes(2000), "headers": {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}}
     assert httpx.post(f"{url}/infer?session=described&seq=0", **sound).status_code == 200  # type: ignore[arg-type]
