@@ -253,7 +253,7 @@ def build_server(
     streams = Streams(ingress, admission, counters, settings.cors_origins, access_keys)
     many = ManyStreams(streams, limits)
     planners = {PATH: partial(InferPlan, limits=limits)}
-    find = partial(inference_planner, open_inference, limits)
+    find = partial(inference_planner, open_inference, limits, settings.cors_origins)
     return Server(
         settings=settings,
         catalog=catalog,

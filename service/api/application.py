@@ -89,7 +89,7 @@ def create_application(
     page.install(rest)
     web_socket_pages.install(rest, streams)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
-    v2 = OpenInferenceEndpoint(open_inference, ingress, rest)
+    v2 = OpenInferenceEndpoint(open_inference, ingress, rest, cors_origins)
     rest.router.routes += [Route(OPEN_INFERENCE, v2), Route(f"{OPEN_INFERENCE}/{{path:path}}", v2)]
     if keys is not None:
         rest.add_middleware(Guard, keys=keys, counters=counters)

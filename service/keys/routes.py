@@ -35,6 +35,7 @@ HTTP: Mapping[tuple[str, str], Need] = {
     ("GET", "/docs/files/{path:path}"): "open",
     ("HEAD", "/docs/files/{path:path}"): "open",
     ("GET", "/openapi.json"): "open",
+    ("HEAD", "/openapi.json"): "open",
     ("GET", "/asyncapi.json"): "open",
     ("POST", "/infer"): Scope.infer,
     ("GET", "/stream"): Scope.infer,  # as a WebSocket, and as a question why none would be opened
