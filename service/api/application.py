@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import TypeAdapter
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
@@ -21,9 +22,11 @@ from service.api.routes.metrics import ServerCollector
 from service.api.streaming.streams import Streams
 from service.ingress import Ingress
 from service.keys.keys import Keys
+from service.keys.routes import HTTP
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
+from service.problem import Details
 from service.registry.transfer import SessionTransfer
 from service.runtime.operators import OperatorStatus
 from service.settings import Limits
@@ -31,6 +34,14 @@ from service.wire.content_types import JSON_TYPE
 
 Application = FastAPI
 """All of HTTP but the requests with a chunk: connections answer those (``api.exchange``)."""
+
+
+_ASKED = {
+    str(status): response
+    for status, response in problems.documented(
+        {401: "there is no key, or one that the server does not know", 403: "the key lacks the scope"}
+    ).items()
+}
 
 
 class Preflight(CORSMiddleware):
@@ -88,7 +99,7 @@ def create_application(
     docs.install(rest)
     page.install(rest)
     web_socket_pages.install(rest, streams)
-    rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
+    rest.openapi = lambda: _document(rest, keys is not None)  # type: ignore[method-assign]  # as FastAPI documents it
     v2 = OpenInferenceEndpoint(open_inference, ingress, rest, cors_origins)
     rest.router.routes += [Route(OPEN_INFERENCE, v2), Route(f"{OPEN_INFERENCE}/{{path:path}}", v2)]
     if keys is not None:
@@ -103,17 +114,23 @@ def create_application(
     return rest
 
 
-def _document(rest: FastAPI) -> dict[str, Any]:
+def _document(rest: FastAPI, has_keys: bool) -> dict[str, Any]:
     """Make FastAPI's OpenAPI document without the 422 that it adds to every operation with a parameter.
 
-    A 422 of this server is a problem, and the operations that can answer with it declare it.
+    A 422 of this server is a problem, and the operations that can answer with it declare it. Added are keys, and what
+    an operation answers without one. A server without keys describes them too: clients are made once for all servers.
     """
     if rest.openapi_schema is None:
         document = FastAPI.openapi(rest)
-        for operations in document["paths"].values():
-            for operation in operations.values():
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if HTTP.get((method.upper(), path)) != "open":
+                    operation["security"] = [{"key": []}] if has_keys else [{}, {"key": []}]
+                    operation["responses"].update(_ASKED)
                 if JSON_TYPE in operation["responses"].get("422", {}).get("content", {}):
                     del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
+        document["components"]["schemas"]["Problem"] = TypeAdapter(Details).json_schema() | {"title": "Problem"}
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     return rest.openapi_schema or {}

@@ -37,7 +37,8 @@ def wrong_method(method: str, path: str) -> Response:
 
 def documented(problems: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     """Describe the problems of an OpenAPI operation, by the description of each status."""
-    return {status: {"description": text, "content": {MEDIA_TYPE: {}}} for status, text in problems.items()}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": text, "content": content} for status, text in problems.items()}
 
 
 def install(app: FastAPI, refused: Callable[[Exception, str], Problem], counters: Counters) -> None:

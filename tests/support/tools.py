@@ -48,6 +48,15 @@ PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 NO_PROMETHEUS = "no Prometheus: apt-get install prometheus"
 AXE = ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"
 NO_AXE = "no axe-core: npm install --prefix .venv/axe axe-core@4"
+GENERATORS = ROOT / ".venv/openapi"
+NO_OPENAPI_TYPESCRIPT = (
+    "no openapi-typescript: npm install --prefix .venv/openapi openapi-typescript@7 openapi-fetch@0.17 typescript@5 "
+    "@types/node@20"
+)
+NO_OPENAPI_PYTHON_CLIENT = (
+    "no openapi-python-client, which needs another typer than we: python -m venv .venv/openapi/python && "
+    ".venv/openapi/python/bin/pip install 'openapi-python-client==0.29.*'"
+)
 # CI has these, and there their tests may not be skipped
 LACKING = (
     NO_VALKEY,
@@ -68,6 +77,8 @@ LACKING = (
     NO_CHROMIUM,
     NO_AXE,
     NO_PROMETHEUS,
+    NO_OPENAPI_TYPESCRIPT,
+    NO_OPENAPI_PYTHON_CLIENT,
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -69,6 +71,20 @@ def document(url: str) -> dict[str, Any]:
 def test_every_operation_is_tried(document: dict[str, Any]) -> None:
     documented = [f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods]
     assert sorted(documented) == list(OPERATIONS)
+
+
+def test_references_lead_somewhere_and_problems_have_a_schema(url: str, document: dict[str, Any]) -> None:
+    for reference in re.findall(r'"\$ref": "([^"]*)"', json.dumps(document)):
+        assert reference.startswith("#/components/schemas/"), reference
+        assert reference.rpartition("/")[2] in document["components"]["schemas"], reference
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            contents = [answer.get("content", {}) for answer in operation["responses"].values()]
+            kinds = [content[PROBLEM_TYPE] for content in contents if PROBLEM_TYPE in content]
+            assert kinds == [{"schema": {"$ref": "#/components/schemas/Problem"}}] * len(kinds)
+    assert document["paths"]["/infer"]["post"]["security"] == [{}, {"key": []}]  # this server asks for none
+    schema = document["components"]["schemas"]["Problem"]
+    assert set(httpx.get(f"{url}/models/none").json()) == set(schema["required"])
 
 
 @pytest.mark.long
