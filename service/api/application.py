@@ -36,14 +36,6 @@ Application = FastAPI
 """All of HTTP but the requests with a chunk: connections answer those (``api.exchange``)."""
 
 
-_ASKED = {
-    str(status): response
-    for status, response in problems.documented(
-        {401: "there is no key, or one that the server does not know", 403: "the key lacks the scope"}
-    ).items()
-}
-
-
 class Preflight(CORSMiddleware):
     """Answers the questions of browsers before requests of other origins. Connections mark all other responses."""
 
@@ -87,7 +79,13 @@ def create_application(
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the request's Host, and a POST may lose its body
         responses=problems.documented(
-            {414: "the URL is too long", 500: "the server failed on this request, or the model cannot be run"}
+            {
+                401: "there is no key, or one that the server does not know",
+                403: "the key lacks the scope",
+                414: "the URL is too long",
+                429: "the key sends too fast; see Retry-After",
+                500: "the server failed on this request, or the model cannot be run",
+            }
         ),
     )
     problems.install(rest, ingress.refused, counters)
@@ -117,16 +115,18 @@ def create_application(
 def _document(rest: FastAPI, has_keys: bool) -> dict[str, Any]:
     """Make FastAPI's OpenAPI document without the 422 that it adds to every operation with a parameter.
 
-    A 422 of this server is a problem, and the operations that can answer with it declare it. Added are keys, and what
-    an operation answers without one. A server without keys describes them too: clients are made once for all servers.
+    A 422 of this server is a problem, and the operations that can answer with it declare it. Added are the keys that
+    operations ask for. A server without keys describes them too: clients are made once for all servers.
     """
     if rest.openapi_schema is None:
         document = FastAPI.openapi(rest)
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
-                if HTTP.get((method.upper(), path)) != "open":
+                if HTTP[method.upper(), path] == "open":
+                    for status in ("401", "403", "429"):
+                        del operation["responses"][status]
+                else:
                     operation["security"] = [{"key": []}] if has_keys else [{}, {"key": []}]
-                    operation["responses"].update(_ASKED)
                 if JSON_TYPE in operation["responses"].get("422", {}).get("content", {}):
                     del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):

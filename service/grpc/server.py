@@ -96,10 +96,8 @@ class GrpcServer:
         listeners = 1
         with suppress(OSError):  # the library makes one for each address of a name, and counts each by itself
             listeners = len({where for *_, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
-        connections, header_ms = (
-            grpc_connections(self._limits.max_connections),
-            int(self._limits.header_timeout_s * 1e3),
-        )
+        connections = grpc_connections(self._limits.max_connections)
+        header_ms = int(self._limits.header_timeout_s * 1e3)
         server = self._server = grpc.aio.server(
             interceptors=self._interceptors,
             maximum_concurrent_rpcs=2 * self._calls,  # half of them are just being refused, by ``open_calls``

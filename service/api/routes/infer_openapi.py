@@ -34,14 +34,11 @@ def add_route(app: FastAPI) -> None:
         the first reply again and is not applied twice.
 
         With `carry` the server stores nothing of the session. The reply contains the session as an encrypted `token`,
-        and the next chunk brings the token, in a JSON body, or in a frame (`application/vnd.hetsyn.carried`), which is
-        answered with a frame.
+        and the next chunk brings it, in JSON or in a frame (`application/vnd.hetsyn.carried`), answered with one.
         """
         raise AssertionError("a connection answers it")
 
 
-# No generator knows frames. A second type of the reply would make its members unknown to typed clients
-_NOT_TYPED = (JSON_TYPE, carried_frame.MEDIA_TYPE)
 _SWITCH = "on: the session is cut into utterances; with its first chunk. Settings need a JSON body"
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _PROBLEMS = documented(
@@ -108,7 +105,8 @@ def _operation() -> dict[str, Any]:
             "required": True,
             "content": {
                 JSON_TYPE: {"schema": body, "examples": _EXAMPLES},
-                **{kind: _BINARY for kind in CONTENT_TYPES if kind not in _NOT_TYPED},
+                # no generator knows frames, and a second type of the reply would hide its members from typed clients
+                **{kind: _BINARY for kind in CONTENT_TYPES[1:] if kind != carried_frame.MEDIA_TYPE},
             },
         },
         "parameters": [

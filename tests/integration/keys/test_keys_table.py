@@ -133,7 +133,7 @@ def test_the_description_says_what_asks_for_a_key(world: World) -> None:
         for method, operation in operations.items():
             asks = HTTP[method.upper(), path] != "open"
             assert operation.get("security") == ([{"key": []}] if asks else None), (method, path)
-            assert ({"401", "403"} <= operation["responses"].keys()) is asks, (method, path)
+            assert ({"401", "403", "429"} <= operation["responses"].keys()) is asks, (method, path)
     for operation in (document["paths"]["/infer"]["post"], document["paths"]["/sessions/{session_id}/state"]["put"]):
         assert {"413", "415", "429", "503"} <= operation["responses"].keys()
 
