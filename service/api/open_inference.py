@@ -142,7 +142,7 @@ class InferencePlan:
         head: Head,
         service: OpenInference,
         limits: Limits,
-        cors_origins: Collection[str],
+        origins: Collection[str],
         name: str,
         version: str | None,
     ) -> None:
@@ -152,7 +152,7 @@ class InferencePlan:
         self._call = ModelCall(service, name, version)
         self._length = head.fields.get(HEADER_LENGTH.encode(), b"")
         try:
-            check_sender(head.fields, cors_origins)
+            check_sender(head.fields, origins)
             check_not_compressed(head.fields.get(b"content-encoding", b""))
         except HetsynError:
             self.failed()
