@@ -225,6 +225,7 @@ def test_every_door_leads_to_an_artifact(door: str, tmp_path: Path) -> None:
     at_bounds = re.search(r"[\d.]+% of the time constants lie at an end of their range", printed)
     assert at_bounds
     assert re.search(TESTED, printed)
+    assert json.loads((run / "test.json").read_text())["epoch"] == int(re.findall(r"chosen: (\d+)", printed)[-1])
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     hetsyn("export", str(run / "best.pt"), "--out", str(out), "--bank-size", "3")
     assert at_bounds[0].replace("of the time constants ", "") in hetsyn("inspect", str(out))

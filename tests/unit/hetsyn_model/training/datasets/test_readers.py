@@ -197,8 +197,8 @@ def test_a_folder_without_an_order_is_one_sentence(names: tuple[str, ...], messa
 
 def test_a_recording_that_is_too_long_is_one_sentence(tmp_path: Path) -> None:
     folder = tone_folder(tmp_path / "tones", 1)
-    write_pcm(folder / "low/long.wav", np.zeros(480_000))
-    with pytest.raises(DataError, match="a recording has 60 s: cut recordings into pieces of at most 50 s"):
+    write_pcm(folder / "low/long.wav", np.zeros(1_608_000))
+    with pytest.raises(DataError, match="a recording has 201 s: cut recordings into pieces of at most 200 s"):
         read(folder, AUDIO)
 
 
