@@ -11,8 +11,15 @@ from typing import TypedDict
 from urllib.parse import urlsplit
 
 from hetsyn_client.errors import InputError
+from hetsyn_client.protocol.patience import LONGEST_PAUSE_S
 
 TIMEOUT_S, REPEATS, PATIENCE_S = 30.0, 5, 60.0  # defaults of ``ClientOptions``
+LONGEST_REPEAT_S = TIMEOUT_S + REPEATS * (LONGEST_PAUSE_S + 2 * TIMEOUT_S)
+"""Seconds after a server has counted a chunk, until which our client may send it again, with the default options.
+
+Its answer is awaited, and then each try: a pause, a connection, and its first answer. A server keeps the last reply of
+a session for as long.
+"""
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 
 
@@ -25,8 +32,8 @@ class ClientOptions(TypedDict, total=False):
         ca_file: certificates to trust in place of the usual ones, PEM.
         timeout_s: time limit for an answer of the server; by default 30.
         repeats: how often in a row a numbered chunk is sent again, or a WebSocket reopened: when the connection breaks,
-            when a proxy lost the server (502, 504), or on 503 with Retry-After of up to half a minute. By default 5; 0
-            for never.
+            on 502, 503 and 504, and on 429 with Retry-After; not where Retry-After is more than half a minute. By
+            default 5; 0 for never.
         patience_s: least time of these tries after the server has answered a chunk; by default 60.
     """
 
