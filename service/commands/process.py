@@ -64,7 +64,10 @@ def run_process(settings: Settings) -> int:
     gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog, load_timeout_s)
     catalog = empty_catalog(gpu)
     trial_process = TrialProcess(settings.max_model_bytes, load_timeout_s)
-    app = create_app(settings, catalog, keys=keys, trial_process=trial_process)
+    files = settings.access.certificate
+    certificate = None if files is None else Certificate(*files)
+    watched = None if certificate is None else certificate.files
+    app = create_app(settings, catalog, keys=keys, trial_process=trial_process, certificate=watched)
     server: Server = app.state.server
     tracer = server.counters.timings.tracer = open_tracer()
 
@@ -89,9 +92,7 @@ def run_process(settings: Settings) -> int:
         ws="none",
         proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),  # else uvicorn trusts all of this machine
     )
-    certificate = None
-    if (files := settings.access.certificate) is not None:
-        certificate = Certificate(*files)
+    if certificate is not None:
         config.http = partial(server.protocol_over_tls, certificate.context)  # type: ignore[assignment]
     # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
     # any cycles: collecting after every 700 objects (Python's default) took a tenth of a server's time.

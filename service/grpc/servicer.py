@@ -180,12 +180,12 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 del message  # ``encoded`` frees it when the chunk is decoded
                 source = Source(REQUEST, "grpc", client, CALLER.get(), decoding=decoding)
                 (outcome,) = await self._ingress.apply([(source, encoded)])
-        except HetsynError as error:
+            if not isinstance(outcome, Problem):
+                return message_of(call.reply(outcome), call.request.parameters.get(FINAL) is True)
+        except Exception as error:
             outcome = self._ingress.refused(error, REQUEST)
-        if isinstance(outcome, Problem):
-            call.failed()
-            return outcome
-        return message_of(call.reply(outcome), call.request.parameters.get(FINAL) is True)
+        call.failed()
+        return outcome
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         return pb.ServerLiveResponse(live=True)
