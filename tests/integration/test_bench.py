@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.commands import bench
 from hetsyn_client.loadtest.senders import Transport
 from service.keys.caller import Scope
+from service.runtime.onnx import Array, Graph
+from tests.support.artifacts.fake_graph import load_fake
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.open_inference import live_server
 from tests.support.servers.certificate import write_certificate
@@ -133,17 +136,6 @@ def test_a_full_server_is_no_crash(models: Path, gate: Gate, tmp_path: Path, tra
     assert measurement["answered"] > 0
 
 
-class FailsFirst(Gate):
-    """The first chunk fails, as when another program takes the processor for a moment."""
-
-    @property
-    def failure(self) -> Exception | None:
-        return RuntimeError("once") if self.calls == 1 else None
-
-    @failure.setter
-    def failure(self, _: Exception | None) -> None: ...
-
-
 def search(url: str, tmp_path: Path, limit_ms: str, *arguments: str) -> tuple[str, dict[str, Any]]:
     """Output of a search, and its JSON."""
     files = ("--json", f"{tmp_path}/x.json", "--html", f"{tmp_path}/x.html")
@@ -154,7 +146,23 @@ def search(url: str, tmp_path: Path, limit_ms: str, *arguments: str) -> tuple[st
 @pytest.mark.process
 def test_the_most_streams_are_found_by_doubling_and_halving(models: Path, tmp_path: Path) -> None:
     """A server with room for 20 sessions. A load is too much when it has failed three times, and not before."""
-    with running(models, FailsFirst().load, max_sessions=20, client_share=1.0) as url:
+    errors: list[Exception] = []
+
+    def load(content: bytes) -> Graph:
+        graph = load_fake(content)
+        run_graph = graph.run
+
+        def fails_at_first(inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+            if errors:
+                raise errors.pop()
+            return run_graph(inputs, outputs)
+
+        graph.run = fails_at_first  # type: ignore[method-assign]
+        return graph
+
+    with running(models, load, max_sessions=20, client_share=1.0) as url:
+        assert httpx.get(f"{url}/health/ready").is_success
+        errors += [RuntimeError("another program took the processor")] * 2  # of a batch, and of one of its chunks alone
         printed, written = search(url, tmp_path, "9000", "--model", "digits")
     tried = [(trial["streams"], trial["missed"]) for trial in written["search"]["trials"]]
     full = "refused (503)"
