@@ -12,6 +12,9 @@ import importlib
 import sys
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -85,10 +88,30 @@ _LAZY = {
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 
+# what a user's own file or folder may hide, by the packages that need it
+_NEEDS = {"service": ("service",), "export": ("export", "service")}
+
+
+class HiddenPackage(HetsynError, ImportError):
+    """A package of ours cannot be imported, because something of the user's has its name."""
+
+
+def _import(module: str) -> ModuleType:
+    for package in _NEEDS.get(module.partition(".")[0], ()):
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            continue
+        found = Path(spec.origin)
+        if found.parent.resolve() != Path(__file__).with_name(package).resolve():
+            hiding = found.parent if found.stem == "__init__" else found
+            raise HiddenPackage(f"{hiding} hides hetsyn's package {package!r}: rename it, or start in another folder")
+    return importlib.import_module(module)
+
+
 def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    return getattr(_import(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
@@ -182,7 +205,7 @@ def _register(name: str, subcommand: Subcommand) -> None:
     )
     def run(context: typer.Context) -> None:
         try:
-            module = importlib.import_module(subcommand.module)
+            module = _import(subcommand.module)
             command = typer.main.get_command(getattr(module, name.replace("-", "_")))
             command(args=list(context.args), prog_name=f"hetsyn {name}")
         except ModuleNotFoundError as error:

@@ -14,10 +14,11 @@ from tritonclient.grpc import InferResult as GrpcResult
 from tritonclient.grpc import service_pb2
 from tritonclient.http import InferResult as HttpResult
 
+from hetsyn_client.loadtest.connections import Response
 from tests.long.faults.doors import Door
 from tests.long.faults.lines import REQUEST_TIMEOUT_S, Unanswered
 from tests.long.faults.tally import ClientSession
-from tests.support.servers.target import OpenInferenceTarget, Response
+from tests.support.servers.target import OpenInferenceTarget
 
 MEMBERS = ("session", "seq", "end", "label", "probabilities", "total_steps")  # of a reply that every door has
 # Codes that are not here come from the client's side of the call
