@@ -58,6 +58,15 @@ def test_a_word_shows_before_anything_else_comes(url: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["stream", "run"])
+def test_what_is_no_word_has_a_line_too(url: str, kind: str) -> None:
+    command = [sys.executable, "-m", "hetsyn", *command_of(kind, url), *RAW]
+    said = reversed_words()[0] + spoken("two")
+    lines = subprocess.run(command, cwd=ROOT, input=said, capture_output=True, check=True).stdout.decode().splitlines()
+    assert [line.partition(" s  ")[2].partition("  ")[0] for line in lines[:-1]] == ["no word", "two"]
+    assert lines[-1] == f"standard input: two (speech-digits {SPEECH.name})"
+
+
+@pytest.mark.parametrize("kind", ["stream", "run"])
 def test_ctrl_c_ends_the_input_and_what_came_is_answered(url: str, kind: str) -> None:
     with hetsyn(*command_of(kind, url), *RAW) as listener:
         assert listener.stdin is not None
