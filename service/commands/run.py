@@ -29,6 +29,12 @@ def _check_is_model(context: typer.Context, model: Path) -> Path:
     return model
 
 
+def _complete_model(context: typer.Context, incomplete: str) -> list[str]:
+    from service.contract.folder import model_names
+
+    return [name for name in model_names(*_folders(context.params.get("models"))) if name.startswith(incomplete)]
+
+
 @run.command()
 @with_choices
 def run_model(
@@ -38,6 +44,7 @@ def run_model(
         typer.Argument(
             help="An artifact's folder, a model's folder (for its newest version), or a name in --models.",
             callback=_check_is_model,
+            autocompletion=_complete_model,
         ),
     ],
     models: Annotated[

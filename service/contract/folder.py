@@ -98,6 +98,11 @@ def find_model(model: Path, *models: Path) -> Path | None:
     return next((folder for folder in folders if (folder / MANIFEST).is_file() or find_versions(folder)), None)
 
 
+def model_names(*models: Path) -> list[str]:
+    """List the names of the models in folders, sorted."""
+    return sorted({path.name for each in models for path in each.glob("*/") if find_versions(path)})
+
+
 def named_artifact(model: Path, *models: Path) -> Artifact:
     """Open an artifact by its folder, by the folder of its model's versions (the newest), or by a name in ``models``.
 
@@ -110,6 +115,5 @@ def named_artifact(model: Path, *models: Path) -> Artifact:
         return newest_artifact(folder)
     if model.exists():
         return newest_artifact(model)  # says what is missing in it
-    names = sorted({path.name for each in models for path in each.glob("*/") if find_versions(path)})
-    there = f"{' and '.join(map(str, models))}: {', '.join(names) or 'no models'}"
+    there = f"{' and '.join(map(str, models))}: {', '.join(model_names(*models)) or 'no models'}"
     raise ArtifactError(f"{model}: there is no such model: name the folder of an artifact, or a model ({there})")
