@@ -15,7 +15,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -160,7 +160,6 @@ OWN_EXTRA = {
 }  # fmt: skip
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     help="Train, export and serve HetSynLIF spiking networks as a streaming classifier.",
@@ -190,11 +189,27 @@ def _root(
     pass
 
 
+def _command_of(name: str) -> Any:
+    """The real command of a subcommand."""
+    module = _import(SUBCOMMANDS[name].module)
+    return typer.main.get_command(getattr(module, name.replace("-", "_")))
+
+
+class _StandIn(typer.core.TyperCommand):
+    """Leaves it to the real command to complete what a user types in a shell."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        if extra.get("resilient_parsing"):
+            return _command_of(str(self.name)).make_context(info_name, args, *more, **extra)
+        return super().make_context(info_name, args, *more, **extra)
+
+
 def _register(name: str, subcommand: Subcommand) -> None:
     """A stand-in that hands its arguments, --help included, to the real command."""
 
     @app.command(
         name,
+        cls=_StandIn,
         help=subcommand.help,
         context_settings={
             "allow_extra_args": True,
@@ -205,9 +220,7 @@ def _register(name: str, subcommand: Subcommand) -> None:
     )
     def run(context: typer.Context) -> None:
         try:
-            module = _import(subcommand.module)
-            command = typer.main.get_command(getattr(module, name.replace("-", "_")))
-            command(args=list(context.args), prog_name=f"hetsyn {name}")
+            _command_of(name)(args=list(context.args), prog_name=f"hetsyn {name}")
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing not in OPTIONAL:

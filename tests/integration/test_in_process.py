@@ -18,6 +18,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from hetsyn import main
 from hetsyn_client.errors import HetsynError
 from hetsyn_client.terminal.backend import Backend, Server
 from hetsyn_client.terminal.commands import stream
@@ -157,6 +158,30 @@ def test_what_cannot_be_run_is_one_sentence(arguments: list[str], advice: str) -
     done = CliRunner().invoke(run, [*arguments, "--models", str(MODELS)])
     assert isinstance(done.exception, HetsynError), done.output
     assert re.search(advice, str(done.exception)), done.exception
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ([str(RECORDINGS)], "model"),
+        ([str(RECORDINGS / "one.wav")], "model"),
+        (["-"], "model"),
+        ([str(RECORDINGS), str(RECORDINGS / "one.wav")], "model"),
+        (["speech-digits"], "FILE"),
+        ([str(MODELS / "speech-digits")], "FILE"),
+        ([str(SPEECH)], "FILE"),
+    ],
+)
+def test_a_missing_argument_is_the_one_that_is_named(
+    arguments: list[str], missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["hetsyn", "run", *arguments, "--models", str(MODELS)])
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    named = f"{arguments[0]} is no model: name one before it, as in hetsyn run speech-digits {arguments[0]}"
+    assert (named if missing == "model" else "Missing argument 'FILE|FOLDER|-...'") in capsys.readouterr().err
 
 
 def containers(content: bytes) -> dict[str, bytes]:
