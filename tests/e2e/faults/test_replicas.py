@@ -190,7 +190,7 @@ def test_a_sequence_over_http_passes_the_proxy_and_goes_on_over_grpc_at_each_pro
     assert answers == replicas.expected
 
 
-Answers = dict[int, list[float]]
+Answers = dict[int, list[float] | None]
 
 
 def over_infer(url: str) -> Answers:
