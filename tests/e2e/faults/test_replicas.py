@@ -231,7 +231,7 @@ def test_no_client_sees_that_each_process_ends_in_turn(
     replicas: Replicas, fault: Callable[[RestartableServer], None], streams: int, least_s: float
 ) -> None:
     is_over = threading.Event()
-    says = [over_stream if number % 4 == 3 else over_infer for number in range(streams)]
+    says: list[Callable[[str], Answers]] = [over_stream if number % 4 == 3 else over_infer for number in range(streams)]
     undisturbed = {say: say(replicas.servers[0].url) for say in set(says)}
 
     def speak(say: Callable[[str], Answers]) -> list[int]:
