@@ -11,15 +11,8 @@ from typing import TypedDict
 from urllib.parse import urlsplit
 
 from hetsyn_client.errors import InputError
-from hetsyn_client.protocol.patience import LONGEST_PAUSE_S
 
 TIMEOUT_S, REPEATS, PATIENCE_S = 30.0, 5, 60.0  # defaults of ``ClientOptions``
-LONGEST_REPEAT_S = TIMEOUT_S + REPEATS * (LONGEST_PAUSE_S + 2 * TIMEOUT_S)
-"""Seconds after a server has counted a chunk, until which our client may send it again, with the default options.
-
-Its answer is awaited, and then each try: a pause, a connection, and its first answer. A server keeps the last reply of
-a session for as long.
-"""
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 
 

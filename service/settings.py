@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from hetsyn_client.access import LONGEST_REPEAT_S
+from hetsyn_client.protocol.patience import LONGEST_REPEAT_S
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 LogLevel = Literal["debug", "info", "warning", "error"]

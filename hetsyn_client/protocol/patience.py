@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from hetsyn_client.access import REPEATS, TIMEOUT_S
+
 LONGEST_PAUSE_S = 30.0
 LONGEST_OWN_PAUSE_S = 2.0  # limit if the server names no pause, so that its return is noticed soon
+LONGEST_REPEAT_S = TIMEOUT_S + REPEATS * (LONGEST_PAUSE_S + 2 * TIMEOUT_S)
+"""Seconds after a server has counted a chunk, until which our client may send it again, with the default options.
+
+Its answer is awaited, and then each try: a pause, a connection, and its first answer. A server keeps the last reply of
+a session for as long.
+"""
 
 
 class Patience:

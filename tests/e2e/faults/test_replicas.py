@@ -190,11 +190,11 @@ def test_a_sequence_over_http_passes_the_proxy_and_goes_on_over_grpc_at_each_pro
     assert answers == replicas.expected
 
 
-Answers = dict[int, list[float]]
+Answers = dict[int, list[float] | None]
 
 
 def over_infer(url: str) -> Answers:
-    answers = {}
+    answers: Answers = {}
     with StreamingClient(url) as client:
         for reply in client.stream_file(RECORDINGS / "seven.wav", CHUNK_S):
             answers[reply["seq"]] = reply["probabilities"]
@@ -231,7 +231,7 @@ def test_no_client_sees_that_each_process_ends_in_turn(
     replicas: Replicas, fault: Callable[[RestartableServer], None], streams: int, least_s: float
 ) -> None:
     is_over = threading.Event()
-    says = [over_stream if number % 4 == 3 else over_infer for number in range(streams)]
+    says: list[Callable[[str], Answers]] = [over_stream if number % 4 == 3 else over_infer for number in range(streams)]
     undisturbed = {say: say(replicas.servers[0].url) for say in set(says)}
 
     def speak(say: Callable[[str], Answers]) -> list[int]:
