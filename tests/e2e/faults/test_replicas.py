@@ -194,7 +194,7 @@ Answers = dict[int, list[float] | None]
 
 
 def over_infer(url: str) -> Answers:
-    answers = {}
+    answers: Answers = {}
     with StreamingClient(url) as client:
         for reply in client.stream_file(RECORDINGS / "seven.wav", CHUNK_S):
             answers[reply["seq"]] = reply["probabilities"]

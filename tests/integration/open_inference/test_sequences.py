@@ -97,6 +97,7 @@ async def test_one_sequence_for_all_interfaces(live: Live, way: str) -> None:
     ("options", "sentence"),
     [
         ({"parameters": {"chunk_number": 3}}, "parameter 'chunk_number' is not one of this server"),
+        ({"parameters": {"sequenceid": 3}}, "did you mean sequence_id?"),
         ({"parameters": {"seq": 3}}, "send a sequence_id too"),
         ({"sequence_id": "a b"}, "session"),
         ({"sequence_id": "a" * 129}, "session"),
