@@ -48,7 +48,7 @@ def test_the_proxy_exports_what_the_alerts_ask_of_it(tmp_path: Path) -> None:
     (exporter,) = re.findall(r"^frontend metrics\n(?:[ #].*\n|\n)*", shipped, re.MULTILINE)
     port, proxy_port = free_port(), free_port()
     file = tmp_path / "haproxy.cfg"
-    exporter = exporter.replace(":8404", f"127.0.0.1:{port}")
+    exporter = re.sub(r"bind .*:8404\"?", f"bind 127.0.0.1:{port}", exporter)
     file.write_text(configuration(shipped, proxy_port, [free_port()], {}) + exporter)
     process = subprocess.Popen([program, "-db", "-f", file], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
