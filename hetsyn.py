@@ -12,7 +12,10 @@ import importlib
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -85,10 +88,30 @@ _LAZY = {
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 
+# what a user's own file or folder may hide, by the packages that need it
+_NEEDS = {"service": ("service",), "export": ("export", "service")}
+
+
+class HiddenPackage(HetsynError, ImportError):
+    """A package of ours cannot be imported, because something of the user's has its name."""
+
+
+def _import(module: str) -> ModuleType:
+    for package in _NEEDS.get(module.partition(".")[0], ()):
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            continue
+        found = Path(spec.origin)
+        if found.parent.resolve() != Path(__file__).with_name(package).resolve():
+            hiding = found.parent if found.stem == "__init__" else found
+            raise HiddenPackage(f"{hiding} hides hetsyn's package {package!r}: rename it, or start in another folder")
+    return importlib.import_module(module)
+
+
 def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    return getattr(_import(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
@@ -137,7 +160,6 @@ OWN_EXTRA = {
 }  # fmt: skip
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     help="Train, export and serve HetSynLIF spiking networks as a streaming classifier.",
@@ -167,11 +189,27 @@ def _root(
     pass
 
 
+def _command_of(name: str) -> Any:
+    """The real command of a subcommand."""
+    module = _import(SUBCOMMANDS[name].module)
+    return typer.main.get_command(getattr(module, name.replace("-", "_")))
+
+
+class _StandIn(typer.core.TyperCommand):
+    """Leaves it to the real command to complete what a user types in a shell."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        if extra.get("resilient_parsing"):
+            return _command_of(str(self.name)).make_context(info_name, args, *more, **extra)
+        return super().make_context(info_name, args, *more, **extra)
+
+
 def _register(name: str, subcommand: Subcommand) -> None:
     """A stand-in that hands its arguments, --help included, to the real command."""
 
     @app.command(
         name,
+        cls=_StandIn,
         help=subcommand.help,
         context_settings={
             "allow_extra_args": True,
@@ -182,9 +220,7 @@ def _register(name: str, subcommand: Subcommand) -> None:
     )
     def run(context: typer.Context) -> None:
         try:
-            module = importlib.import_module(subcommand.module)
-            command = typer.main.get_command(getattr(module, name.replace("-", "_")))
-            command(args=list(context.args), prog_name=f"hetsyn {name}")
+            _command_of(name)(args=list(context.args), prog_name=f"hetsyn {name}")
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing not in OPTIONAL:

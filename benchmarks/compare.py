@@ -6,7 +6,7 @@ chunks of 100 ms of the shipped recordings for ``speech-digits``, and packed eve
 ``ratios`` has the medians of the ratios within a round. Above 1 this checkout is better. Passed: no ratio below 0.97. A
 throughput is judged only if three rounds were quiet, because other programs disturb it far more than the CPU time.
 
-With ``--streams``, a ramp over each interface of each side takes their place: how many real-time streams of
+With ``--streams``, a search over each interface of each side takes their place: how many real-time streams of
 ``shd-size`` have a p99 under 100 ms? Nothing is judged there.
 """
 
@@ -31,8 +31,7 @@ from rich.table import Table
 
 from benchmarks import transports
 from benchmarks.load.contenders import ours_target, shd_load, speech_target
-from benchmarks.load.load import SMOKE_CONCURRENCIES, SMOKE_RUN, Figures, closed_loop, missing_answer
-from benchmarks.load.ramp import RampSettings
+from benchmarks.load.load import SMOKE_CONCURRENCIES, SMOKE_RUN, Figures, SearchLimits, closed_loop, missing_answer
 from benchmarks.revisions import FIXTURES, has_operator, models_of
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
@@ -195,8 +194,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             console.print(f"round {index + 1} of {rounds}")
             order = SIDES if index % 2 == 0 else SIDES[::-1]
             if arguments.streams:
-                ramp = RampSettings(max_trials=1 if arguments.smoke else 12)
-                most.append(_most_streams(checkouts, order, settings, ramp, folder, models))
+                limits = SearchLimits(1, 0.0) if arguments.smoke else SearchLimits()
+                most.append(_most_streams(checkouts, order, settings, limits, folder, models))
             else:
                 taken.append(_measure(checkouts, order, concurrencies, settings, patience_s, folder, models))
     results = summary_of_streams(most) if arguments.streams else summary(taken)
@@ -249,7 +248,7 @@ def _most_streams(
     checkouts: dict[str, Checkout],
     order: Sequence[str],
     settings: RunSettings,
-    ramp: RampSettings,
+    limits: SearchLimits,
     folder: Path,
     models: Path,
 ) -> Most:
@@ -259,8 +258,8 @@ def _most_streams(
     for transport in transports.TRANSPORTS:
         for side in order:
             with checkouts[side].serve(probe, folder / f"{side}.log", models) as (server, address):
-                search = transports.search(case, transport, address, server.pids, settings, ramp)
-                found.setdefault(transport, {})[side] = transports.most_streams(search)
+                search = transports.search(case, transport, address, server.pids, settings, limits)
+                found.setdefault(transport, {})[side] = search["streams"]
     return found
 
 

@@ -1,9 +1,9 @@
 """Real-time streams that `hetsyn serve` holds, against the exact step with a dict of states and an empty endpoint.
 
 A stream is a session that sends 25 steps (100 ms) of packed events every 100 ms; the streams are not synchronised.
-Measured of each server in turn: the most streams that hold a p99 under 50 ms and under 100 ms, by a ramp; chunks a
-second in a closed loop at concurrency 16 and 64; and the server's CPU time a chunk. Latency counts from when a chunk
-was due. ``ratios`` has ours over the dict's, and over the empty endpoint's.
+Measured of each server in turn: the most streams that hold a p99 under 50 ms and under 100 ms, by the search of
+``hetsyn bench --find-streams``; chunks a second in a closed loop at concurrency 16 and 64; and the server's CPU time a
+chunk. Latency counts from when a chunk was due. ``ratios`` has ours over the dict's, and over the empty endpoint's.
 
 With `--transports`, the same search over `/infer`, `/stream` and `/streams` of one server, in turns, on two models.
 With `--stores`, closed loops at 1 and 64 sessions, with each store.
@@ -16,6 +16,7 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,15 @@ from benchmarks.load.load import (
     SMOKE_CONCURRENCIES,
     SMOKE_RUN,
     Figures,
+    SearchLimits,
     StreamTarget,
     closed_loop,
-    real_time_streams,
+    find_streams,
     typical,
 )
-from benchmarks.load.ramp import Goal, RampResult, RampSettings
+from benchmarks.load.requests import RequestWay
 from hetsyn_client.loadtest.load import Load
-from hetsyn_client.loadtest.run import RunSettings
+from hetsyn_client.loadtest.run import RunSettings, run_loop
 from tests.support.servers.server_process import ServerProcess
 
 LIMITS_MS = (50.0, 100.0)
@@ -49,33 +51,31 @@ class Effort:
 
     Attributes:
         repeats: rounds over all servers.
-        limits_ms: limits of the p99, a ramp for each.
+        limits_ms: limits of the p99, a search for each.
         patience_s: the longest wait for other programs before a closed loop.
         settings: of each run.
-        ramp: of each search.
+        limits: of each search.
     """
 
     repeats: int
     limits_ms: tuple[float, ...]
     patience_s: float
     settings: RunSettings
-    ramp: RampSettings
+    limits: SearchLimits
     concurrencies: tuple[int, ...] = CONCURRENCIES
 
 
-QUICK = Effort(
-    1, LIMITS_MS[-1:], 0.0, RunSettings(duration_s=0.8, warmup_s=0.3), RampSettings(max_trials=4, patience=0)
-)
-SMOKE = Effort(1, LIMITS_MS[-1:], 0.0, SMOKE_RUN, RampSettings(max_trials=1, patience=0), SMOKE_CONCURRENCIES)
+QUICK = Effort(1, LIMITS_MS[-1:], 0.0, RunSettings(duration_s=0.8, warmup_s=0.3), SearchLimits(4, 0.0))
+SMOKE = Effort(1, LIMITS_MS[-1:], 0.0, SMOKE_RUN, SearchLimits(1, 0.0), SMOKE_CONCURRENCIES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="rounds over all servers; medians are reported")
     parser.add_argument("--seconds", type=float, default=4.0, help="seconds of each load")
     parser.add_argument(
-        "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
+        "--patience", type=float, default=15.0, help="seconds to wait for other programs before each load"
     )
-    parser.add_argument("--trials", type=int, default=20, help="most trials of a ramp")
+    parser.add_argument("--trials", type=int, default=40, help="most trials of a search")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--transports", action="store_true", help="/infer, /stream and /streams in place of the servers"
@@ -87,13 +87,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = RunSettings(duration_s=arguments.seconds, warmup_s=0.5)
     effort = Effort(
-        arguments.repeats, LIMITS_MS, arguments.patience, settings, RampSettings(max_trials=arguments.trials)
+        arguments.repeats,
+        LIMITS_MS,
+        arguments.patience,
+        settings,
+        SearchLimits(arguments.trials, arguments.patience),
     )
     if arguments.quick:
         effort = SMOKE if arguments.smoke else QUICK
     if arguments.transports:
         settings = replace(effort.settings, session_chunks=arguments.session_chunks)
-        return transports.run(effort.repeats, settings, effort.ramp, transports.cases(arguments.smoke))
+        return transports.run(effort.repeats, settings, effort.limits, transports.cases(arguments.smoke))
     if arguments.stores:
         concurrencies = SMOKE_CONCURRENCIES if arguments.smoke else STORE_CONCURRENCIES
         return stores.run(effort.repeats, effort.settings, effort.patience_s, concurrencies, is_smoke=arguments.smoke)
@@ -123,30 +127,16 @@ def _measure(target: StreamTarget, server: ServerProcess, load: Load, effort: Ef
         str(n): asdict(closed_loop(target, server, load, n, effort.settings, effort.patience_s))
         for n in effort.concurrencies
     }
+    way = partial(RequestWay, target)
     searches = {
-        f"{limit:g}": real_time_streams(target, server, load, Goal(limit, 99.0), effort.settings, effort.ramp)
+        f"{limit:g}": run_loop(find_streams(way, server.pids, load, limit, effort.settings, effort.limits))[0].as_json()
         for limit in effort.limits_ms
     }
     return {
         "closed": closed,
-        "streams": {limit: search.saturation.streams for limit, search in searches.items()},
-        "certain": {limit: search.saturation.is_certain for limit, search in searches.items()},
-        "trials": [trial for search in searches.values() for trial in _trials(search)],
+        "streams": {limit: search["streams"] for limit, search in searches.items()},
+        "searches": searches,
     }
-
-
-def _trials(search: RampResult) -> list[dict[str, Any]]:
-    return [
-        {
-            "limit_ms": search.goal.target_ms,
-            "streams": trial.measurement.streams,
-            "p50_ms": trial.measurement.latency.percentiles[50.0],
-            "p99_ms": trial.measurement.latency.percentiles[99.0],
-            "missed": trial.missed,
-            "counted": trial.is_counted,
-        }
-        for trial in search.trials
-    ]
 
 
 def summary(contenders: Sequence[Contender], rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

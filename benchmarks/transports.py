@@ -1,8 +1,8 @@
 """Real-time streams of one `hetsyn serve` over `/infer`, `/stream` and `/streams`, in turns, on two models.
 
-A stream is a session that sends a chunk of 100 ms every 100 ms; the streams are not synchronised. A ramp finds the most
-streams that hold the limit of the p99. Server and load generator share the machine. The CPU time of each a chunk is
-that of the largest load that held, or else of the smallest tried.
+A stream is a session that sends a chunk of 100 ms every 100 ms; the streams are not synchronised. A search finds the
+most streams that hold the limit of the p99. Server and load generator share the machine. The CPU time of each a chunk
+is that of the largest load that held, or else of the smallest tried.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from benchmarks.load.contenders import (
     serve,
     shd_load,
 )
-from benchmarks.load.ramp import Goal, JudgedTrial, RampSettings, saturate
+from benchmarks.load.cpu_contention import CpuUsage
+from benchmarks.load.load import SearchLimits, find_streams
 from hetsyn_client.access import Access
 from hetsyn_client.loadtest.load import Load, Served, recorded
-from hetsyn_client.loadtest.run import RunSettings, run_loop
+from hetsyn_client.loadtest.run import Measurement, RunSettings, run_loop
 from hetsyn_client.loadtest.senders import WAYS, Transport, Way
 from service.contract.artifact import Artifact
 from tests.support.paths import RECORDINGS
@@ -67,13 +68,13 @@ def cases(one: bool = False) -> list[Case]:
     return [spikes] if one else [spikes, Case(newest_speech(), recorded(RECORDINGS, CHUNK_S))]
 
 
-def run(repeats: int, settings: RunSettings, ramp: RampSettings, loads: Sequence[Case]) -> dict[str, Any]:
+def run(repeats: int, settings: RunSettings, limits: SearchLimits, loads: Sequence[Case]) -> dict[str, Any]:
     """Measure all transports, and print them. The results as JSON values.
 
     Args:
         repeats: rounds over all transports.
         settings: of each trial.
-        ramp: of each search.
+        limits: of each search.
         loads: what each transport gets.
     """
     console = Console(stderr=True)
@@ -84,7 +85,7 @@ def run(repeats: int, settings: RunSettings, ramp: RampSettings, loads: Sequence
             with serve(case.target, case.load.chunks[0], *OPTIONS) as (server, target):
                 for transport in TRANSPORTS:
                     console.print(f"round {repeat + 1} of {repeats}: {name}, {transport}", highlight=False)
-                    found = search(case, transport, target.address, server.pids, settings, ramp)
+                    found = search(case, transport, target.address, server.pids, settings, limits)
                     rounds.setdefault(name, {}).setdefault(transport, []).append(found)
     results = summary(rounds)
     results["settings"] = {
@@ -105,36 +106,26 @@ def search(
     address: Address,
     pids: Callable[[], Iterable[int]],
     settings: RunSettings,
-    ramp: RampSettings,
+    limits: SearchLimits,
 ) -> dict[str, Any]:
     """Search for the most streams of a server over one interface. The trials as JSON values.
 
     Args:
         pids: gives the server's processes.
     """
-    way, goal = partial(case.way, transport, address), Goal(LIMIT_MS, 99.0)
-    found = run_loop(saturate(way, pids, case.load, goal, settings, ramp))
+    way = partial(case.way, transport, address)
+    found, usages = run_loop(find_streams(way, pids, case.load, LIMIT_MS, settings, limits))
     trials = [
-        {
-            "streams": trial.measurement.streams,
-            "p50_ms": trial.measurement.latency.percentiles[50.0] if trial.measurement.latency.count else None,
-            "p99_ms": trial.measurement.latency.percentiles[99.0] if trial.measurement.latency.count else None,
-            "missed": trial.missed,
-            "counted": trial.is_counted,
-            **_cpu(trial),
-        }
-        for trial in found.trials
+        trial.as_json() | _cpu(trial.measurement, usage) for trial, usage in zip(found.trials, usages, strict=True)
     ]
-    known = found.saturation
-    return {"streams": known.streams, "low": known.low, "high": known.high, "trials": trials}
+    return found.as_json() | {"trials": trials}
 
 
-def _cpu(trial: JudgedTrial) -> dict[str, Any]:
+def _cpu(measured: Measurement, usage: CpuUsage | None) -> dict[str, Any]:
     """CPU microseconds a chunk of the server and of the load generator, and cores of other programs."""
-    usage, applied = trial.usage, trial.measurement.applied
     return {
-        "server_us": 1e6 * usage.server_s / applied if usage is not None and applied else None,
-        "generator_us": trial.measurement.generator_cpu_us,
+        "server_us": 1e6 * usage.server_s / measured.applied if usage is not None and measured.applied else None,
+        "generator_us": measured.generator_cpu_us,
         "other_cores": None if usage is None else usage.other_cores,
     }
 
@@ -159,25 +150,15 @@ def summary(rounds: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any
 
 def _typical(taken: Sequence[dict[str, Any]]) -> dict[str, Any]:
     chosen = [_chosen(one["trials"]) for one in taken]
-    streams = [most_streams(one) for one in taken]
+    streams = [one["streams"] for one in taken]
     return {
         "streams": statistics.median(streams),
         "streams_of_rounds": streams,
-        "is_least": not all(_was_missed(one) for one in taken),
+        "is_least": any(one["why_at_least"] for one in taken),
         "server_us": _median(trial["server_us"] for trial in chosen),
         "generator_us": _median(trial["generator_us"] for trial in chosen),
         "other_cores": max((trial["other_cores"] or 0.0 for trial in chosen), default=0.0),
     }
-
-
-def _was_missed(taken: dict[str, Any]) -> bool:
-    """Return whether a load was too much. If none was, the round ran out of trials, and knows no limit."""
-    return any(trial["missed"] for trial in taken["trials"])
-
-
-def most_streams(taken: dict[str, Any]) -> int:
-    """Return the most streams that held in a round; if no load was too much, the most that were tried."""
-    return int(taken["streams"] if _was_missed(taken) else _chosen(taken["trials"])["streams"])
 
 
 def _chosen(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Write each word that is spoken into a file of its own, to train on. It needs a server: its model finds the words.
+"""Write each word that is spoken into a file of its own, to train on. A server finds them, and need not know them.
 
     arecord -q -t raw -f S16_LE -c 1 -r 16000 | python examples/record.py words/yes --rate 16000 --count 20
 
@@ -22,6 +22,7 @@ from hetsyn_client import HetsynError, LiveStream
 
 PIECE_BYTES = 1_600
 FULL_SCALE = 2**15
+SHORTEST_S, LONGEST_S = 0.45, 3.0  # of an utterance; 0.3 s of it is silence, so a click has 0.35 s
 
 
 def frames(stream: LiveStream, incoming: BinaryIO, kept: bytearray) -> Iterator[dict[str, Any]]:
@@ -34,13 +35,26 @@ def frames(stream: LiveStream, incoming: BinaryIO, kept: bytearray) -> Iterator[
     yield from [*stream.wait(), last]
 
 
-def words(stream: LiveStream, incoming: BinaryIO, kept: bytearray) -> Iterator[dict[str, Any]]:
-    """Yield the end of each word that is heard, once."""
-    ended = set[int]()
+def utterances(stream: LiveStream, incoming: BinaryIO, kept: bytearray) -> Iterator[dict[str, Any]]:
+    """Yield the end of each utterance once, whatever the model takes it for; not those of silence."""
+    begun, ended = set[int](), set[int]()
     for frame in frames(stream, incoming, kept):
-        if frame["type"] == "UtteranceEnd" and frame["label"] is not None and frame["utterance"] not in ended:
+        if frame["type"] == "SpeechStarted":
+            begun.add(frame["utterance"])
+        elif frame["type"] == "UtteranceEnd" and frame["utterance"] not in ended:
             ended.add(frame["utterance"])
-            yield frame
+            if frame["utterance"] in begun or frame["probabilities"] is not None:
+                yield frame
+
+
+def reason(utterance: dict[str, Any]) -> str:
+    """Say why an utterance is not kept; empty if it is."""
+    duration_s = utterance["end"] - utterance["start"]
+    if utterance["probabilities"] is None:
+        return "steady noise"
+    if duration_s < SHORTEST_S:
+        return "too short"
+    return "too long: say one word, then pause" if duration_s > LONGEST_S else ""
 
 
 def write(folder: Path, samples: bytes, rate_hz: int) -> Path:
@@ -70,17 +84,23 @@ def main() -> None:
         chosen.url, model=chosen.model, sample_rate_hz=chosen.rate, endpointing=True, key=os.environ.get("HETSYN_KEY")
     )
     with suppress(KeyboardInterrupt), live as stream:
-        for word in words(stream, sys.stdin.buffer, kept):
-            begin, end = (2 * round(word[name] * chosen.rate) for name in ("start", "end"))
+        for utterance in utterances(stream, sys.stdin.buffer, kept):
+            duration_s = utterance["end"] - utterance["start"]
+            if why := reason(utterance):
+                print(f"   -  {duration_s:5.2f} s  not kept, {why}", flush=True)
+                continue
+            begin, end = (2 * round(utterance[name] * chosen.rate) for name in ("start", "end"))
             samples = bytes(kept[begin:end])
             path = write(chosen.folder, samples, chosen.rate)
             recorded += 1
             peak = max(1, int(np.abs(np.frombuffer(samples, "<i2").astype(int)).max(initial=1)))
             loudness = "too loud" if peak >= FULL_SCALE - 1 else f"{20 * np.log10(peak / FULL_SCALE):.0f} dB"
-            print(f"{recorded:4}  {word['end'] - word['start']:5.2f} s  {loudness:>8}  {path}", flush=True)
+            print(f"{recorded:4}  {duration_s:5.2f} s  {loudness:>8}  {path}", flush=True)
             if recorded == chosen.count:
                 break
     print(f"{chosen.folder}: {recorded} new recordings")
+    if not recorded:
+        sys.exit("record: nothing was recorded: is the microphone on, and is its rate that of --rate?")
 
 
 if __name__ == "__main__":

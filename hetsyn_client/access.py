@@ -25,8 +25,8 @@ class ClientOptions(TypedDict, total=False):
         ca_file: certificates to trust in place of the usual ones, PEM.
         timeout_s: time limit for an answer of the server; by default 30.
         repeats: how often in a row a numbered chunk is sent again, or a WebSocket reopened: when the connection breaks,
-            when a proxy lost the server (502, 504), or on 503 with Retry-After of up to half a minute. By default 5; 0
-            for never.
+            on 502, 503 and 504, and on 429 with Retry-After; not where Retry-After is more than half a minute. By
+            default 5; 0 for never.
         patience_s: least time of these tries after the server has answered a chunk; by default 60.
     """
 

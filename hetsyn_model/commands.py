@@ -201,9 +201,7 @@ def _report(out: Path, results: dict[str, TestResult]) -> None:
 
     table = Table("left out", "examples", "accuracy, bank", "accuracy, exact", "epoch")
     for group, result in results.items():
-        table.add_row(
-            escape(group), str(result.examples), _share(result.bank), _share(result.exact), str(result.epoch + 1)
-        )
+        table.add_row(escape(group), str(result.examples), _share(result.bank), _share(result.exact), str(result.epoch))
     mean = {
         "bank": _mean([result.bank for result in results.values()]),
         "exact": _mean([result.exact for result in results.values()]),

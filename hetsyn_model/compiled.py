@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.neurons.neuron import Neuron
-from hetsyn_model.neurons.spike import BaseNeuron
+from hetsyn_model.neurons.spike import BaseNeuron, ResettingNeuron
 from hetsyn_model.spec import NetworkSpec, SurrogateSpec
 from hetsyn_model.state import Form, State, StateTensor, decision_layout, state_name
 from hetsyn_model.synapses.bank import BankWeights
@@ -46,15 +46,16 @@ class LayerWeights:
         shapes |= {f"recurrent_{name}": shape for name, shape in own_path.state(self.neurons).items()}
         return [StateTensor(state_name(self.name, name), shape) for name, shape in shapes.items()]
 
-    def step(self, state: State, x: Tensor) -> tuple[State, Tensor]:
+    def step(self, state: State, x: Tensor, surrogate: SurrogateSpec | None = None) -> tuple[State, Tensor]:
         """Run one step, and return the layer's state after it, and its potential [b, j].
 
         Args:
             state: every tensor of the layer, with a leading batch axis; other layers' are ignored.
             x: [b, inputs], spikes of the layer before, or the network's input.
+            surrogate: as :meth:`hetsyn_model.neurons.neuron.Neuron.step`.
         """
         history, x = self.input_path.step(_part(state, f"{self.name}.input_"), x)
-        after, potential = self.advance(state, self.synapses.enter(x), self.recurrent_path)
+        after, potential = self.advance(state, self.synapses.enter(x), self.recurrent_path, surrogate)
         return after | _named(f"{self.name}.input_", history), potential
 
     def advance(
@@ -95,7 +96,11 @@ class LayerWeights:
 
     @property
     def is_native(self) -> bool:
-        """Return whether the native rollout can run the neurons and the recurrence."""
+        """Return whether the native rollout can run the neurons and the recurrence, with all gradients."""
+        # it has none of thresholds and of membranes' decays
+        learned = (self.threshold, None if isinstance(self.neuron, ResettingNeuron) else self.kappa)
+        if any(value is not None and value.requires_grad for value in learned):
+            return False
         return isinstance(self.neuron, BaseNeuron) and isinstance(self.recurrent_path, Direct)
 
 

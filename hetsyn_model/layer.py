@@ -32,7 +32,8 @@ class Layer(nn.Module):
         delay_in: delays of the input path in steps, [taps, units], whole when served; None without delays.
         delay_rec: delays of the recurrent path, likewise.
         threshold: float64 [j], theta, at first the description's; None for a layer that does not spike. Set other
-            values in place. It is float64 in every network, so that no value is rounded twice.
+            values in place. It is float64 in every network, so that no value is rounded twice. A loop of your own can
+            learn it after ``requires_grad_()``, and has to keep it above 0.
         kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None if it is tied or learned
             (``own``), or if the layer has neither.
         own_name: field in ``NeuronSpec``, and module here, of neurons with their own equations; None for others.

@@ -258,7 +258,7 @@ class Network(nn.Module):
             steps: int64 [batch], length of each stream if they differ.
 
         Raises:
-            ValueError: the form is unknown, or the input is not of the network's shape or not finite.
+            ValueError: the form is unknown, or the input is not as :func:`hetsyn_model.rollout.rollout` takes it.
             BankError: form ``bank`` before :meth:`fit_banks`, and no bank meets ERROR_BOUND.
         """
         dropout = self.spec.dropout if self.training else 0.0
@@ -269,11 +269,13 @@ class Network(nn.Module):
         return {
             "spec": self.spec.to_dict(),
             "banks": {name: list(bank.decays) for name, bank in self.banks.items()},
+            "error_bound": self._fit.error_bound,
+            "hold": self._fit.hold,
             "tensors": {name: tensor.cpu() for name, tensor in self.state_dict().items()},
         }
 
     def restore(self, saved: Mapping[str, object]) -> None:
-        """Restore tensors and banks from the result of :meth:`save`; the description stays.
+        """Restore tensors, banks and how these follow from the result of :meth:`save`; the description stays.
 
         Raises:
             ValueError: not a result of ``save``, or of another network.
@@ -285,6 +287,8 @@ class Network(nn.Module):
         except RuntimeError as error:
             raise ValueError(f"not the tensors of this network: {error}") from error
         self.banks = {name: Bank(tuple(decays)) for name, decays in banks.items()}
+        if "hold" in saved:  # earlier versions kept neither
+            self._fit = _Fit(cast(float | None, saved["error_bound"]), bool(saved["hold"]))
         self._remember_fit()
 
     @staticmethod

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hetsyn_model.compiled import Compiled
@@ -45,15 +46,18 @@ def step(compiled: Compiled, state: State, spikes: Tensor) -> tuple[State, StepO
 def layers_step(compiled: Compiled, state: State, spikes: Tensor) -> tuple[State, StepOutput]:
     """Run one step of all layers, and return their state after it, and its output.
 
+    Gradients are those of :meth:`hetsyn_model.network.Network.rollout`; there are none through delays.
+
     Args:
         state: every tensor of ``compiled.layout``, with a leading batch axis.
         spikes: [b, channels], the input of this step.
     """
+    surrogate = compiled.spec.surrogate if torch.is_grad_enabled() else None
     after: State = {}
     hidden: list[Tensor] = []
     x, potential = spikes, spikes
     for layer in compiled.layers:
-        kept, potential = layer.step(state, x)
+        kept, potential = layer.step(state, x, surrogate)
         after |= kept
         if layer.name != "readout":
             x = after[state_name(layer.name, "spikes")]

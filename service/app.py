@@ -39,6 +39,7 @@ from service.engine.engine import Engine
 from service.errors import HetsynError
 from service.ingress import Ingress
 from service.keys.keys import Keys
+from service.keys.watched_files import CertificateFiles
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.observe.drops import DropLog
@@ -137,6 +138,7 @@ class Server:
         tasks = [
             asyncio.create_task(self.registry.sweep_forever(interval_s)),
             asyncio.create_task(self.reloader.run_forever()),
+            asyncio.create_task(self.counters.timings.watch_lag()),
         ]
         if self.access_keys is not None:
             tasks.append(asyncio.create_task(self.access_keys.run_forever()))
@@ -258,14 +260,13 @@ def build_server(
             open_inference,
             ingress,
             uploads,
-            counters,
             limits,
             access_keys,
         )
     streams = Streams(ingress, admission, counters, settings.cors_origins, access_keys)
     many = ManyStreams(streams, limits)
     planners = {PATH: partial(InferPlan, limits=limits)}
-    find = partial(inference_planner, open_inference, limits)
+    find = partial(inference_planner, open_inference, limits, settings.cors_origins)
     return Server(
         settings=settings,
         catalog=catalog,
@@ -297,11 +298,15 @@ def create_app(
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
     trial_process: TrialProcess | None = None,
+    certificate: CertificateFiles | None = None,
 ) -> Application:
     """Build a server and its HTTP application.
 
-    The server starts and closes with the application, and is its ``state.server``. Arguments and errors are those of
-    ``build_server``.
+    The server starts and closes with the application, and is its ``state.server``. Other arguments and the errors are
+    those of ``build_server``.
+
+    Args:
+        certificate: of the HTTP port; None speaks without TLS.
     """
     server = build_server(settings, catalog, clock, store=store, wall=wall, keys=keys, trial_process=trial_process)
 
@@ -324,6 +329,9 @@ def create_app(
             server.batcher,
             server.catalog,
             server.operator,
+            settings.limits,
+            server.access_keys,
+            certificate,
         ),
         counters=server.counters,
         operator=server.operator,

@@ -172,7 +172,7 @@ class CarryUnavailable(HetsynError):
 
 
 class StoreError(HetsynError):
-    # not UNAVAILABLE: gRPC clients would repeat the request by themselves, and the chunk may have been applied
+    grpc = "UNAVAILABLE"  # the chunk may have been applied, and only its number tells
     retry_after_s: float = RETRY_S
 
 
@@ -182,7 +182,6 @@ class StoreUnavailable(StoreError):
 
 class StoreFull(StoreUnavailable):
     status, slug, title = 503, "store-full", "The session store is full"
-    grpc = "UNAVAILABLE"
 
 
 class StoreUnusable(StoreError):

@@ -428,8 +428,7 @@ class Ingress:
         """
         if session:
             SESSION.set(session)
-        if isinstance(error, HetsynError):
-            self._counters.refused(error)
+        self._counters.refused(error)
         return Problem.of(error, request)
 
     async def decode_slowly(self, arrival: Arrival) -> InferRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from math import ceil
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NotRequired
 
 from typing_extensions import TypedDict  # as in ``hetsyn_client.results``
 
@@ -31,6 +31,17 @@ class Error(TypedDict):
     retryable: bool
     retry_after_s: float | None
     expected_seq: int | None
+
+
+class Details(TypedDict):
+    """Problem details (RFC 9457). ``detail`` says what to do, and ``error`` repeats it for Triton's clients."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    error: str
+    expected_seq: NotRequired[int]
 
 
 class Problem(NamedTuple):
@@ -73,9 +84,9 @@ class Problem(NamedTuple):
             error.expected_seq,
         )
 
-    def members(self) -> dict[str, Any]:
-        """Return the problem details. ``error`` is for clients of the Open Inference Protocol."""
-        members = {
+    def members(self) -> Details:
+        """Return the problem details."""
+        members: Details = {
             "type": f"urn:hetsyn:problem:{self.slug}",
             "title": self.title,
             "status": self.status,
@@ -83,6 +94,11 @@ class Problem(NamedTuple):
             "error": self.detail,
         }
         return members if self.expected_seq is None else {**members, "expected_seq": self.expected_seq}
+
+    def metadata(self) -> dict[str, int | float]:
+        """Return what a client over gRPC needs to go on by itself."""
+        found = {"expected_seq": self.expected_seq, "retry_after_s": self.retry_after_s}
+        return {name: value for name, value in found.items() if value is not None}
 
     def headers(self) -> dict[str, str]:
         """Return the headers of a response."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
+from hetsyn_client.protocol.patience import LONGEST_REPEAT_S
+
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
@@ -123,7 +125,7 @@ class Retention(_Checked):
     Attributes:
         first_chunk_idle_s: idle time after which a session of one chunk makes room for another, if a server without a
             store is full.
-        ended_keep_s: time that the last reply of an ended session can be requested again.
+        ended_keep_s: time that the last reply of an ended session can be requested again: as long as our client may.
         sweep_interval_s: time between two searches for idle sessions.
     """
 
@@ -132,7 +134,7 @@ class Retention(_Checked):
     )
     first_chunk_idle_s: float = 60.0
     session_age_s: float = option(86_400.0, "Seconds after its beginning at which a session expires.", low=1)
-    ended_keep_s: float = 60.0
+    ended_keep_s: float = LONGEST_REPEAT_S
     sweep_interval_s: float = 5.0
 
 

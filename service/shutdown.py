@@ -12,7 +12,6 @@ SIGHUP (the terminal was closed) ends the server as SIGINT does. Under ``nohup``
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import signal
 import socket
@@ -86,9 +85,6 @@ class GracefulServer(uvicorn.Server):
         try:
             await super().startup(sockets)
         except SystemExit as error:
-            cause = error.__context__  # uvicorn has logged it
-            if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
-                log.error("choose another port with --port (0 takes a free one), or end the program that uses this one")
             error.code = 1  # as for every failed start
             raise
         if self.started:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from http.client import HTTPException, HTTPResponse
 from typing import Protocol
@@ -12,11 +12,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.load.cpu_contention import QUIET_CORES, CpuContention
-from benchmarks.load.ramp import Goal, RampResult, RampSettings, saturate
+from benchmarks.load.cpu_contention import QUIET_CORES, CpuContention, CpuUsage
 from benchmarks.load.requests import RequestWay
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, run_loop
+from hetsyn_client.loadtest.search import Found, Trial, next_streams, try_streams
+from hetsyn_client.loadtest.senders import Way
 from tests.support.servers.server_process import ServerProcess
 from tests.support.servers.target import Address, Target
 
@@ -107,11 +108,41 @@ def closed_loop(
     )
 
 
-def real_time_streams(
-    target: Target, server: ServerProcess, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings
-) -> RampResult:
-    """Search for the largest number of real-time streams that holds the goal."""
-    return run_loop(saturate(lambda: RequestWay(target), server.pids, load, goal, settings, ramp))
+@dataclass(frozen=True)
+class SearchLimits:
+    """The most trials of a search, and the longest wait for other programs before each."""
+
+    max_trials: int = 40
+    patience_s: float = 15.0
+
+
+async def find_streams(
+    way: Callable[[], Way],
+    pids: Callable[[], Iterable[int]],
+    load: Load,
+    limit_ms: float,
+    settings: RunSettings,
+    limits: SearchLimits,
+) -> tuple[Found, list[CpuUsage | None]]:
+    """Search as ``hetsyn bench --find-streams``. Returns the use of the cores in each trial, too.
+
+    Args:
+        way: makes what carries the chunks of a trial to the server.
+        pids: of the server's processes, beside which others may use the cores.
+        load: chunks to send.
+        limit_ms: of the p99.
+        settings: of each trial.
+        limits: of the search.
+    """
+    contention = CpuContention(pids)
+    trials: list[Trial] = []
+    usages: list[CpuUsage | None] = []
+    while len(trials) < limits.max_trials and (streams := next_streams(trials)) is not None:
+        await contention.until_quiet(limits.patience_s)
+        contention.usage()
+        trials.append(await try_streams(way(), load, streams, limit_ms, settings))
+        usages.append(contention.usage())
+    return Found(limit_ms, trials), usages
 
 
 def _check(measured: Measurement) -> None:

@@ -22,8 +22,8 @@ path{fill:none;stroke:var(--line)}.a{stroke:var(--a)}.b{stroke:var(--b)}text.a{f
 path.a,path.b{stroke-width:1.8;stroke-linecap:round}text.a,text.b{stroke:none}"""
 
 
-def as_html(about: str, m: Measurement) -> str:
-    """Write the page. ``about`` says what was measured."""
+def as_html(about: Sequence[str], m: Measurement) -> str:
+    """Write the page. ``about`` says what was measured, in sentences."""
     step_s = min(n for n in ROUND if n * MOST_TICKS >= m.duration_s)
     seconds = {n * step_s: f"{n * step_s:g}" for n in range(MOST_TICKS + 1) if n * step_s <= m.duration_s + 1e-9}
     over_time = {"p50": [(s, p50) for s, p50, _ in m.over_time], "p99": [(s, p99) for s, _, p99 in m.over_time]}
@@ -39,7 +39,7 @@ def as_html(about: str, m: Measurement) -> str:
         plots = _plot("Latency over time", "time since the measurement began, s", seconds, over_time)
         plots += _plot("Latency by percentile", "percent of the chunks that were faster", percents, by_percentile)
     table = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows(m))
-    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in (about, *notes(m)))
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in (*about, *notes(m)))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>hetsyn bench</title><style>{STYLE}</style><h1>{headline(m)}</h1>{sentences}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import LARGEST, pack_events
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
-from hetsyn_client.sources.files import read_sound
+from hetsyn_client.sources.formats import read_sound
 from hetsyn_client.values import pack_values
 
 DISTINCT_CHUNKS = 256  # of random spikes or values; each stream begins at a different one

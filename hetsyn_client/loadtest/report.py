@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,7 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hetsyn_client.loadtest.run import BUSY_SHARE, PERCENTILES, Distribution, Measurement, Record
+from hetsyn_client.loadtest.run import PERCENTILES, Distribution, Measurement, Record
+from hetsyn_client.loadtest.search import Found, Trial
 
 FORMAT_VERSION = 4
 
@@ -75,7 +77,7 @@ def notes(m: Measurement) -> list[str]:
         sentences.append("errors: " + ", ".join(f"{count:,} {kind}" for kind, count in sorted(m.errors.items())))
     if m.unanswered:
         sentences.append(f"{m.unanswered:,} chunks had no answer at the end; they count with the time that they waited")
-    if m.is_generator_late or m.generator_cpu_share > BUSY_SHARE:
+    if m.is_generator_busy:
         sentences.append(
             f"the load generator was busy or late itself (CPU {m.generator_cpu_share:.0%}, chunks sent up to "
             f"{m.generator_late_ms:.1f} ms late, p99): wait until other programs leave the processors, or give it a "
@@ -88,12 +90,26 @@ def notes(m: Measurement) -> list[str]:
     return sentences
 
 
+def tried(trial: Trial) -> str:
+    """Describe a trial of a search in a line."""
+    percentiles = trial.measurement.latency.percentiles
+    outcome = trial.missed or f"held, p50 {percentiles[50.0]:,.1f} ms, p99 {percentiles[99.0]:,.1f} ms"
+    busy = "; the load generator was busy or late" if trial.measurement.is_generator_busy else ""
+    return f"{trial.streams:,} streams: {outcome}{busy}"
+
+
+def conclusion(found: Found) -> str:
+    """Say what a search has found."""
+    least, why = ("at least ", f": {found.why_at_least}") if found.why_at_least else ("", "")
+    return f"{least}{found.streams:,} real-time streams with p99 below {found.limit_ms:g} ms{why}"
+
+
 def as_json(settings: Mapping[str, Any], m: Measurement) -> dict[str, Any]:
     """Write all settings and figures as JSON values."""
     return {
         "format_version": FORMAT_VERSION,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": dict(settings),
-        "generator": {"python": platform.python_version(), "system": platform.platform()},
+        "generator": {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()},
         "measurement": asdict(m),
     }

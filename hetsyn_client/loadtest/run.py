@@ -33,6 +33,7 @@ LONGEST_PAUSE_S, FAILED_PAUSE_S = 1.0, 0.1  # pauses of a stream in a closed loo
 DROP_TIMEOUT_S = 10.0
 PARTS, PART_CHUNKS = 100, 10  # the most parts of the chunks in ``over_time``, and about the fewest chunks of one
 LATE_MS, BUSY_SHARE = 15.0, 0.85  # beyond these, the load generator measures itself
+INTERRUPTED = "interrupted"
 
 
 class Loop(NamedTuple):
@@ -95,8 +96,8 @@ class Measurement:
         return sum(self.errors.values()) + self.unanswered
 
     @property
-    def is_generator_late(self) -> bool:
-        return self.generator_late_ms > LATE_MS
+    def is_generator_busy(self) -> bool:
+        return self.generator_late_ms > LATE_MS or self.generator_cpu_share > BUSY_SHARE
 
 
 @dataclass
@@ -153,7 +154,7 @@ class Run:
                 await asyncio.wait(running, timeout=min(TICK_S, record.end_s - now_s))
                 self._stopped = watch(record, time.perf_counter()) or ""
         except asyncio.CancelledError:  # the first Ctrl-C; a second one ends the program
-            self._stopped = "interrupted"
+            self._stopped = INTERRUPTED
         cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
         record.end_s = max(record.begin_s, min(record.end_s, time.perf_counter()))
         answers = record.applied + record.errors.total()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from contextlib import suppress
 from enum import StrEnum
 from itertools import count
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 from aiohttp import ClientError, ClientWebSocketResponse, WSMsgType
@@ -18,14 +19,14 @@ from aiohttp import ClientError, ClientWebSocketResponse, WSMsgType
 from hetsyn_client import columns
 from hetsyn_client.access import Access
 from hetsyn_client.events import HEADER
+from hetsyn_client.loadtest.connections import LOST, Pool
 from hetsyn_client.loadtest.load import Load, Served
 from hetsyn_client.network.async_transport import AsyncTransport
-from hetsyn_client.protocol.steps import Broken, Request, retry_after_s, target
+from hetsyn_client.protocol.steps import target
 from hetsyn_client.sources.bodies import encoding_of
 
 TIMEOUT_S = 10.0  # of one chunk
 GATHER_S = 0.01  # in which chunks for one frame of /streams are gathered
-LOST = Broken("connection lost")
 
 
 class Transport(StrEnum):
@@ -80,25 +81,38 @@ class InferWay(Way):
     """Sends a request of ``POST /infer`` a chunk."""
 
     def __init__(self, access: Access, served: Served, load: Load) -> None:
-        self._connections = AsyncTransport(access, TIMEOUT_S)
+        url = urlsplit(access.url)
+        is_tls = url.scheme == "https"
+        tls = (access.tls or ssl.create_default_context()) if is_tls else None
+        self._pool = Pool(url.hostname or "", url.port or (443 if is_tls else 80), tls)
+        self._path = url.path
+        self._headers = {
+            "host": url.netloc.rpartition("@")[2],
+            "content-type": load.content_type,
+            **{name.lower(): value for name, value in access.headers.items()},
+        }
+        self._connections = AsyncTransport(access, TIMEOUT_S)  # for WebSockets
         self._served = served
-        self._content_type = load.content_type
         self._encoding = encoding_of(load.content_type)
 
     async def send(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer:
         opening = "" if seq else f"&model={quote(self._served.name)}"
         path = f"/infer?session={session}&seq={seq}{opening}{'&end=true' if is_last else ''}"
-        return await self._exchange(Request("POST", path, chunk, self._content_type))
+        return await self._exchange("POST", path, chunk)
 
     async def drop(self, session: str) -> Answer:
-        return await self._exchange(Request("DELETE", f"/sessions/{session}"))
+        return await self._exchange("DELETE", f"/sessions/{session}")
 
     async def close(self) -> None:
+        self._pool.close()
         await self._connections.close()
 
-    async def _exchange(self, request: Request) -> Answer:
-        response = await self._connections.exchange(request)
-        return Answer(response.status, retry_after_s(response.headers))
+    async def _exchange(self, method: str, target: str, content: bytes = b"", **more: str) -> Answer:
+        headers = {**self._headers, "content-length": len(content), **more}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"{method} {self._path}{target} HTTP/1.1\r\n{lines}\r\n"
+        response = await self._pool.exchange(head.encode("ascii") + content)
+        return Answer(response.status, response.retry_after_s)
 
 
 class OpenInferenceWay(InferWay):
@@ -114,9 +128,9 @@ class OpenInferenceWay(InferWay):
         name, datatype, shape, content = self._tensor(chunk)
         tensor = {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(content)}}
         described = json.dumps({"parameters": parameters, "inputs": [tensor]}).encode()
-        headers = {"Inference-Header-Content-Length": str(len(described))}
+        more = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(described))}
         path = f"/v2/models/{quote(self._served.name)}/infer"
-        return await self._exchange(Request("POST", path, described + content, headers=headers))
+        return await self._exchange("POST", path, described + content, **more)
 
     def _tensor(self, chunk: bytes) -> tuple[str, str, list[int], bytes]:
         """Return name, type, shape and little-endian content of the input."""

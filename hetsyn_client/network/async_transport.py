@@ -7,6 +7,7 @@ sessions that takes thirty times as long as all the rest (docs/explanation/perfo
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -118,6 +119,9 @@ class AsyncTransport(Carrier):
             raise Broken(str(error), status=error.status, retry_after_s=later_s) from error
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise Broken(str(error) or type(error).__name__) from error
+
+    async def _now(self) -> float:
+        return time.monotonic()
 
     async def _opened(self, target: str) -> ClientConnection:
         try:

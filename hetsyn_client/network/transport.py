@@ -93,6 +93,9 @@ class Transport(Carrier):
         self._sockets[socket] = closing_it
         return socket
 
+    def _now(self) -> float:
+        return time.monotonic()
+
     def _closed(self, socket: ClientConnection) -> None:
         closing_it = self._sockets.pop(socket, None)  # None: the client was closed before
         if closing_it is not None:

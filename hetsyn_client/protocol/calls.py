@@ -20,13 +20,13 @@ from hetsyn_client.carried_frame import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.carried_frame import pack_frame, unpack_frame
 from hetsyn_client.errors import NotFound, ServiceProblem, ServiceUnreachable
 from hetsyn_client.protocol.patience import LONGEST_PAUSE_S, Patience
-from hetsyn_client.protocol.steps import Broken, Pause, R, Request, Response, Steps, retry_after_s, target
+from hetsyn_client.protocol.steps import Broken, Now, Pause, R, Request, Response, Steps, retry_after_s, target
 from hetsyn_client.results import Reply
 from hetsyn_client.sources.bodies import Body, Matrix, events_body, sound_body, values_body
 from hetsyn_client.sources.chunks import Chunk
 from hetsyn_client.sources.files import SUFFIXES, recording_chunks, step_chunks
 
-PROXY_LOST_THE_SERVER = (502, 504)
+PASSING = (502, 503, 504)  # a proxy lost the server, or the server cannot take it now
 
 
 class SessionOptions(TypedDict, total=False):
@@ -132,12 +132,12 @@ class Calls:
             try:
                 response: Response = yield request
                 later_s = retry_after_s(response.headers)
-                if patience.is_over or not _is_repeatable(response, later_s):
+                if not _is_repeatable(response, later_s) or patience.is_over((yield Now()), 0.0):
                     return checked(response)
             except Broken as error:
-                if patience.is_over:
-                    raise unreachable(self._url, error) from error
                 waited_s = error.waited_s
+                if patience.is_over((yield Now()), waited_s):
+                    raise unreachable(self._url, error) from error
             yield Pause(patience.pause_s(later_s or 0.0, waited_s))
 
     def infer(self, body: Body, options: ChunkOptions, *, has_begun: bool = False) -> Steps[Reply]:
@@ -264,7 +264,7 @@ def _is_repeatable(response: Response, later_s: float | None) -> bool:
     """Return whether to send a numbered chunk again: the server says "later", or a proxy lost the server."""
     if later_s is not None and later_s > LONGEST_PAUSE_S:
         return False
-    return response.status in PROXY_LOST_THE_SERVER or (response.status in (429, 503) and later_s is not None)
+    return response.status in PASSING or (response.status == 429 and later_s is not None)
 
 
 def checked(response: Response) -> Response:

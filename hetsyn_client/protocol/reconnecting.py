@@ -9,12 +9,11 @@ from typing import Any
 
 from hetsyn_client.access import PATIENCE_S, REPEATS, TIMEOUT_S, ClientOptions
 from hetsyn_client.errors import ServiceProblem, SessionLost
-from hetsyn_client.protocol.calls import stranger, unreachable
+from hetsyn_client.protocol.calls import PASSING, stranger, unreachable
 from hetsyn_client.protocol.patience import Patience
-from hetsyn_client.protocol.steps import Broken, CloseSocket, OpenSocket, Pause, ReadFrame, SendFrame, Steps
+from hetsyn_client.protocol.steps import Broken, CloseSocket, Now, OpenSocket, Pause, ReadFrame, SendFrame, Steps
 
 Frame = dict[str, Any]
-PASSING = (429, 502, 503, 504)  # statuses of a temporary refusal
 
 
 class ConnectionOptions(ClientOptions, total=False):
@@ -123,7 +122,7 @@ class Reconnecting(ABC):
         try:
             self._socket = yield OpenSocket(f"{self._target}&resume=true" if self._resumes else self._target)
         except Broken as error:
-            if error.status is not None and error.status not in PASSING:
+            if error.status is not None and error.status not in (429, *PASSING):
                 problem = _problem(error.status, error.body)
                 raise SessionLost.of(problem) if self._resumes and error.status == 404 else problem from error
             self._retry_after_s = error.retry_after_s or 0.0
@@ -141,7 +140,7 @@ class Reconnecting(ABC):
                 pass  # an error that the server sent before it closed the connection is raised
         while True:
             yield from self._close()
-            if self._patience.is_over:
+            if self._patience.is_over((yield Now()), error.waited_s):
                 times = self._patience.failures + 1
                 raise unreachable(self._url, Broken(f"the connection broke {times} times in a row: {error}")) from error
             asked_s, self._retry_after_s = self._retry_after_s, 0.0

@@ -54,6 +54,10 @@ class Pause(NamedTuple):
     seconds: float
 
 
+class Now(NamedTuple):
+    """Tell the time, in seconds of a clock that never goes back."""
+
+
 class OpenSocket(NamedTuple):
     """Open a WebSocket at this path and query; answered by a socket, or by ``Broken``."""
 
@@ -80,7 +84,7 @@ class CloseSocket(NamedTuple):
     socket: Any
 
 
-Step = Request | Pause | OpenSocket | SendFrame | ReadFrame | CloseSocket
+Step = Request | Pause | Now | OpenSocket | SendFrame | ReadFrame | CloseSocket
 Steps = Generator[Step, Any, T]
 """Steps that end with a result."""
 
@@ -100,12 +104,17 @@ class Carrier(ABC):
             return self._sleep(step.seconds)
         if isinstance(step, OpenSocket):
             return self._opened(step.target)
+        if isinstance(step, Now):
+            return self._now()
         return self._closed(step.socket)
 
     _sleep: Callable[[float], Any]
 
     @abstractmethod
     def exchange(self, request: Request) -> Any: ...
+
+    @abstractmethod
+    def _now(self) -> Any: ...
 
     @abstractmethod
     def _opened(self, target: str) -> Any: ...

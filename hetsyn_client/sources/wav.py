@@ -97,7 +97,7 @@ def _format(chunk: bytes | bytearray) -> tuple[str, int, int]:
     """Read encoding, channels, and rate in Hz from a ``fmt`` chunk.
 
     Raises:
-        InputError: compressed samples, or too many channels.
+        InputError: compressed samples, too many channels, or a rate of 0.
     """
     if len(chunk) < 16:
         raise InputError(CUT_OFF)
@@ -115,4 +115,6 @@ def _format(chunk: bytes | bytearray) -> tuple[str, int, int]:
         raise InputError(f"the WAV file has {named} samples: {CONVERT}")
     if not 1 <= channels <= MOST_CHANNELS:
         raise InputError(f"the WAV file has {channels} channels: send 1 to {MOST_CHANNELS}, which are averaged")
+    if not rate_hz:
+        raise InputError("the WAV file has a rate of 0 Hz: its header is damaged, so write the file again")
     return encoding, channels, rate_hz

@@ -76,14 +76,16 @@ class Words:
             self._begin = frame
         elif frame["type"] == "Result" and self._update is not None:
             self._update(_progress(frame))
-        elif frame["type"] == "UtteranceEnd" and frame["label"] is None:
-            if frame["probabilities"] is not None:
-                self._nothing = NO_WORD
-        elif frame["type"] == "UtteranceEnd":
-            self._words.append(frame["label"])
+        elif frame["type"] == "UtteranceEnd" and frame["probabilities"] is not None:
             line = Text(f"{frame['start']:7.2f} - {frame['end']:7.2f} s  ")
-            line.append(f"{frame['label']:<{LABEL_WIDTH}}", style="bold green")
-            self._console.print(line.append(f" {max(frame['probabilities']):6.1%}"), soft_wrap=True)
+            if frame["label"] is None:
+                self._nothing = NO_WORD
+                line.append(NO_WORD, style="dim")
+            else:
+                self._words.append(frame["label"])
+                line.append(f"{frame['label']:<{LABEL_WIDTH}}", style="bold green")
+                line.append(f" {max(frame['probabilities']):6.1%}")
+            self._console.print(line, soft_wrap=True)
 
     def verdict(self) -> None:
         """Show all words."""

@@ -13,6 +13,13 @@ from hetsyn_model.spec.path import PathSpec
 from hetsyn_model.spec.surrogate import SurrogateSpec
 
 InputKind = Literal["spikes", "values"]
+_PARTS: dict[str, type] = {
+    "neuron": NeuronSpec,
+    "surrogate": SurrogateSpec,
+    "decision": DecisionSpec,
+    "input_path": PathSpec,
+    "recurrent_path": PathSpec,
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,12 @@ class NetworkSpec:
     recurrent_path: PathSpec = field(default_factory=PathSpec)
 
     def __post_init__(self) -> None:
+        for name, kind in _PARTS.items():
+            part = getattr(self, name)
+            require(
+                isinstance(part, kind),
+                f"{name}: a {type(part).__name__}: give one {kind.__name__}, which all layers have",
+            )
         for name, value in (("channels", self.channels), ("outputs", self.outputs)):
             require(value >= 1, f"{name}: {value} is below 1")
         require(

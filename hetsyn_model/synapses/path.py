@@ -89,7 +89,10 @@ class Delays:
         return {"history": (self.path.registers, units)}
 
     def step(self, state: State, x: Tensor) -> tuple[State, Tensor]:
-        return {"history": push(state["history"], x)}, self.arrivals(state["history"], x)
+        arrived = self.arrivals(state["history"], x)
+        if arrived.requires_grad:
+            arrived.register_hook(_refuse_gradient)
+        return {"history": push(state["history"], x)}, arrived
 
     def learning(self, dtype: torch.dtype) -> Steps:
         return RecentSpikes(self.path.taps, self.whole_shares(dtype) if self.shares is None else self.shares)
@@ -148,6 +151,10 @@ class RecentSpikes:
     def step(self, state: State, x: Tensor) -> tuple[State, Tensor]:
         recent = torch.cat([x.unsqueeze(1), state["recent"]], 1)
         return {"recent": recent[:, :-1]}, (recent.repeat(1, 1, self.taps) * self.shares).sum(1)
+
+
+def _refuse_gradient(_: Tensor) -> None:
+    raise RuntimeError("a step has no gradient through delays: train with Network.rollout")
 
 
 def push(history: Tensor, x: Tensor) -> Tensor:

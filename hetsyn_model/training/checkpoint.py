@@ -25,7 +25,8 @@ class Checkpoint:
     Attributes:
         encoder: encoder of audio or values; None for a network that takes spikes.
         tail_steps: steps of silence that end a stream.
-        epoch: its number in the training: the epoch (``hetsyn train``) or the update (experiments); None if untrained.
+        epoch: its number in the training: the epoch from 0 (``hetsyn train``) or the update (experiments); None if
+            untrained.
         experiment: the run of ``python -m research`` that trained it; None if none did.
         labels: names of the outputs; empty in older checkpoints.
         description: one line for people.
@@ -46,7 +47,7 @@ class Checkpoint:
     def to_bytes(self) -> bytes:
         buffer = BytesIO()
         values = {
-            "network": self.network.save(),
+            "network": {**self.network.save(), "hold": False},  # training holds banks; who goes on need not
             "encoder": None if self.encoder is None else self.encoder.to_dict(),
             "tail_steps": self.tail_steps,
             "epoch": self.epoch,

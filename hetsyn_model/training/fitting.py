@@ -62,7 +62,7 @@ class TestResult:
         bank: accuracy in the bank form, with the bank of an export; None if no bank is exact enough.
         exact: accuracy in the exact form; None for an older run without one.
         by_class: accuracy for each class by name, in the exact form, else in the bank's.
-        epoch: epoch of the chosen network, from 0.
+        epoch: epoch of the chosen network, from 1.
     """
 
     __test__ = False  # not a class of tests for pytest
@@ -155,11 +155,11 @@ def _tested(prepared: Prepared, checkpoint: Checkpoint, out: Path, device: torch
     """Test the network, or read the figures from the folder if they are of the same network and examples."""
     if not prepared.test:
         return None
-    path, data = out / TEST, digest_of(prepared.test)
+    path, data, epoch = out / TEST, digest_of(prepared.test), (checkpoint.epoch or 0) + 1
     if path.exists():
         known = json.loads(path.read_text())
         if known.pop("data", None) == data:  # else the figures are of other examples
-            return TestResult(**known)
+            return TestResult(**known | {"epoch": epoch})  # earlier versions counted from 0
     network = checkpoint.network.to(device)
     try:
         network.fit_banks()  # as an export does: test the artifact's bank, not the smaller one of the training
@@ -179,7 +179,7 @@ def _tested(prepared: Prepared, checkpoint: Checkpoint, out: Path, device: torch
         if bool((truth == label).any())
     }
     network.to("cpu")
-    result = TestResult(len(prepared.test), figures.get("bank"), figures.get("exact"), by_class, checkpoint.epoch or 0)
+    result = TestResult(len(prepared.test), figures.get("bank"), figures.get("exact"), by_class, epoch)
     replace_file(path, (json.dumps(asdict(result) | {"data": data}, indent=1, ensure_ascii=False) + "\n").encode())
     return result
 

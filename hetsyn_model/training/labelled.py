@@ -216,6 +216,12 @@ def train_labelled(
     started_from = _fingerprint(network) if isinstance(network, Network) else None
     if isinstance(network, Network) and how.tied:
         raise ConfigError("training.tied: a network of your own starts from its own weights: set it to false")
+    buffers = network.named_buffers() if isinstance(network, Network) else ()
+    if (learned := next((name for name, buffer in buffers if buffer.requires_grad), None)) is not None:
+        raise ConfigError(
+            f"{learned} requires a gradient, but fit trains parameters alone: train it in a loop of your own, or call "
+            "its requires_grad_(False)"
+        )
     if not isinstance(network, Network):
         bands = cast(EncoderSpec, front.spec)
         network = tied_network(spec, bands, options.seed) if how.tied else Network(spec, seed=options.seed)

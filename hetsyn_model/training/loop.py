@@ -179,7 +179,9 @@ def train(
             mean.restore(saved["mean"])
         _write_history(folder, history)  # a kill may have prevented it
     frozen = [
-        (parameter, masks[name].to(device)) for name, parameter in model.named_parameters() if masks and name in masks
+        (parameter, masks[name].to(device), parameter.detach().clone())
+        for name, parameter in model.named_parameters()
+        if masks and name in masks
     ]
     completed = history.update[-1] if history.update else 0
     while completed < how.updates:
@@ -281,19 +283,21 @@ def _update(
     rate: float,
     factor: float,
     clip: float | None,
-    frozen: list[tuple[nn.Parameter, Tensor]],
+    frozen: list[tuple[nn.Parameter, Tensor, Tensor]],
 ) -> None:
     """Run one optimiser step, and clamp the decays to their range."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["factor"] * factor
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    for parameter, mask in frozen:
+    for parameter, mask, _ in frozen:
         if parameter.grad is not None:
-            parameter.grad.masked_fill_(mask, 0.0)
+            parameter.grad.masked_fill_(mask, 0.0)  # does not count in the clipping
     if clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimiser.step()
+    for parameter, mask, kept in frozen:  # weight decay has moved them
+        parameter.data.copy_(torch.where(mask, kept, parameter.data))
     if isinstance(model, Network):
         model.clamp_decays_()
 

@@ -16,7 +16,7 @@ def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float | None = 10.
     """Compute the cross entropy of the decision's scores.
 
     The paper uses the sum of softmax as logits. Streams of different lengths need the mean, and the sharpness scales it
-    to logits that can express certainty.
+    to logits that can express certainty. A stream of which no step counts has no gradient.
 
     ``late_softmax`` is trained as ``sum_softmax``, all steps alike. Its own weights would train the end of a stream
     alone: answers in the middle of a word would be worse, and those at the end were no better in a trial.
@@ -30,7 +30,7 @@ def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float | None = 10.
     if rolled.decision.rule == "late_softmax":
         scores = decide(replace(rolled.decision, rule="sum_softmax"), rolled.readout, rolled.steps)
     if rolled.decision.averages_softmax and sharpness is not None:
-        counted = (rolled.steps - rolled.decision.skip_steps).unsqueeze(-1)
+        counted = (rolled.steps - rolled.decision.skip_steps).clamp_min(1).unsqueeze(-1)
         scores = scores / counted * sharpness
     return cross_entropy(scores, target, label_smoothing=smoothing)
 

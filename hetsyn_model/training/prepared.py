@@ -153,6 +153,11 @@ def _spec(examples: Examples, config: Config, front: Front[Any], own: NetworkSpe
         raise ConfigError("decision.rule: a trace gives no class: use sum_softmax, late_softmax, spike_count or last")
     if config.training.tied and own.input_path.is_delayed:
         raise ConfigError("training.tied: the synapses of a tied layer have no delays: leave delays.input out")
+    if config.training.tied and (own.bias or not own.neuron.per_synapse):
+        raise ConfigError(
+            "training.tied: the synapses of a tied layer have a decay each and no bias: set training.tied to false, or "
+            "network.bias to false and neuron.decays to synapse, with a decay_range above 0"
+        )
     if own.channels != front.channels:
         raise ConfigError(f"the network takes {own.channels} channels, but {examples.source} gives {front.channels}")
     if own.outputs != len(examples.labels):

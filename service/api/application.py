@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import TypeAdapter
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
@@ -21,9 +22,11 @@ from service.api.routes.metrics import ServerCollector
 from service.api.streaming.streams import Streams
 from service.ingress import Ingress
 from service.keys.keys import Keys
+from service.keys.routes import HTTP
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
+from service.problem import Details
 from service.registry.transfer import SessionTransfer
 from service.runtime.operators import OperatorStatus
 from service.settings import Limits
@@ -76,7 +79,13 @@ def create_application(
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the request's Host, and a POST may lose its body
         responses=problems.documented(
-            {414: "the URL is too long", 500: "the server failed on this request, or the model cannot be run"}
+            {
+                401: "there is no key, or one that the server does not know",
+                403: "the key lacks the scope",
+                414: "the URL is too long",
+                429: "the key sends too fast; see Retry-After",
+                500: "the server failed on this request, or the model cannot be run",
+            }
         ),
     )
     problems.install(rest, ingress.refused, counters)
@@ -88,8 +97,8 @@ def create_application(
     docs.install(rest)
     page.install(rest)
     web_socket_pages.install(rest, streams)
-    rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
-    v2 = OpenInferenceEndpoint(open_inference, ingress, rest)
+    rest.openapi = lambda: _document(rest, keys is not None)  # type: ignore[method-assign]  # as FastAPI documents it
+    v2 = OpenInferenceEndpoint(open_inference, ingress, rest, cors_origins)
     rest.router.routes += [Route(OPEN_INFERENCE, v2), Route(f"{OPEN_INFERENCE}/{{path:path}}", v2)]
     if keys is not None:
         rest.add_middleware(Guard, keys=keys, counters=counters)
@@ -103,17 +112,25 @@ def create_application(
     return rest
 
 
-def _document(rest: FastAPI) -> dict[str, Any]:
+def _document(rest: FastAPI, has_keys: bool) -> dict[str, Any]:
     """Make FastAPI's OpenAPI document without the 422 that it adds to every operation with a parameter.
 
-    A 422 of this server is a problem, and the operations that can answer with it declare it.
+    A 422 of this server is a problem, and the operations that can answer with it declare it. Added are the keys that
+    operations ask for. A server without keys describes them too: clients are made once for all servers.
     """
     if rest.openapi_schema is None:
         document = FastAPI.openapi(rest)
-        for operations in document["paths"].values():
-            for operation in operations.values():
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if HTTP[method.upper(), path] == "open":
+                    for status in ("401", "403", "429"):
+                        del operation["responses"][status]
+                else:
+                    operation["security"] = [{"key": []}] if has_keys else [{}, {"key": []}]
                 if JSON_TYPE in operation["responses"].get("422", {}).get("content", {}):
                     del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
+        document["components"]["schemas"]["Problem"] = TypeAdapter(Details).json_schema() | {"title": "Problem"}
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     return rest.openapi_schema or {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
 from fastapi import Response
 from pydantic_core import from_json
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.budget import client_of
@@ -16,8 +17,10 @@ from service.admission.uploads import SHORTER, Upload
 from service.api import problems
 from service.api.exchange import Planner
 from service.api.messages import Head
-from service.errors import InputError, NotFound, UnsupportedInput
+from service.api.origins import check_sender
+from service.errors import HetsynError, InputError, NotFound
 from service.ingress import Encoded, Ingress
+from service.keys.routes import methods_of
 from service.observe.timings import Transport
 from service.open_inference.json_body import parse_request, reply_body
 from service.open_inference.service import ModelCall, OpenInference
@@ -43,6 +46,7 @@ class OpenInferenceEndpoint:
     Args:
         ingress: reads bodies, and counts refusals.
         rest: has ``/health/ready``.
+        cors_origins: origins of pages that may send requests.
     """
 
     def __init__(
@@ -50,14 +54,18 @@ class OpenInferenceEndpoint:
         service: OpenInference,
         ingress: Ingress,
         rest: ASGIApp,
+        cors_origins: Collection[str] = (),
     ) -> None:
         self._service = service
         self._ingress = ingress
         self._rest = rest
+        self._cors_origins = cors_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path == READY and scope["method"] in ("GET", "HEAD"):
+        if (taken := methods_of(path)) and scope["method"] not in taken:
+            raise HTTPException(405)
+        if path == READY:
             inner = READY.removeprefix(PREFIX)
             await self._rest(
                 {**scope, "path": scope.get("root_path", "") + inner, "raw_path": inner.encode()}, receive, send
@@ -74,6 +82,7 @@ class OpenInferenceEndpoint:
     async def _answer(self, scope: Scope, path: str, receive: Receive) -> Json:
         parts = path.removeprefix(PREFIX).strip("/").split("/")
         method, headers = scope["method"], dict(scope["headers"])
+        check_sender(headers, self._cors_origins)
         match (method, *parts):
             case ("GET" | "HEAD", "health", "live"):
                 return None
@@ -128,15 +137,24 @@ class InferencePlan:
     transport: Transport = "v2"
     advice = SHORTER
 
-    def __init__(self, head: Head, service: OpenInference, limits: Limits, name: str, version: str | None) -> None:
+    def __init__(
+        self,
+        head: Head,
+        service: OpenInference,
+        limits: Limits,
+        origins: Collection[str],
+        name: str,
+        version: str | None,
+    ) -> None:
         self.request = f"POST {head.path}"
         self.max_bytes = limits.max_body_bytes
         self._service = service
         self._call = ModelCall(service, name, version)
         self._length = head.fields.get(HEADER_LENGTH.encode(), b"")
         try:
+            check_sender(head.fields, origins)
             check_not_compressed(head.fields.get(b"content-encoding", b""))
-        except UnsupportedInput:
+        except HetsynError:
             self.failed()
             raise
 
@@ -159,12 +177,14 @@ class InferencePlan:
         self._call.failed()
 
 
-def inference_planner(service: OpenInference, limits: Limits, path: str) -> Planner | None:
+def inference_planner(
+    service: OpenInference, limits: Limits, cors_origins: Collection[str], path: str
+) -> Planner | None:
     """Find the planner of a path: None for all but those of inferences."""
     if path.startswith(f"{PREFIX}/"):
         match path.removeprefix(PREFIX).strip("/").split("/"):
             case ["models", name, "infer"]:
-                return lambda head: InferencePlan(head, service, limits, name, None)
+                return lambda head: InferencePlan(head, service, limits, cors_origins, name, None)
             case ["models", name, "versions", version, "infer"]:
-                return lambda head: InferencePlan(head, service, limits, name, version)
+                return lambda head: InferencePlan(head, service, limits, cors_origins, name, version)
     return None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from http import HTTPMethod, HTTPStatus
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
-from starlette.types import Scope
 
 from service.errors import HetsynError, InputError
+from service.keys.routes import methods_of
 from service.observe.counters import Counters
 from service.problem import Problem, shortened
 
@@ -31,9 +30,15 @@ def of_http(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return response(Problem(status, "http", HTTPStatus(status).phrase, shortened(detail)), headers)
 
 
+def wrong_method(method: str, path: str) -> Response:
+    """Make the response to a method that a path does not take."""
+    return of_http(405, f"{path} does not take {method}: see /docs", {"Allow": ", ".join(methods_of(path))})
+
+
 def documented(problems: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     """Describe the problems of an OpenAPI operation, by the description of each status."""
-    return {status: {"description": text, "content": {MEDIA_TYPE: {}}} for status, text in problems.items()}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": text, "content": content} for status, text in problems.items()}
 
 
 def install(app: FastAPI, refused: Callable[[Exception, str], Problem], counters: Counters) -> None:
@@ -47,14 +52,10 @@ def install(app: FastAPI, refused: Callable[[Exception, str], Problem], counters
     async def framework(request: Request, error: HTTPException) -> Response:
         counters.chunks_refused["http"] += 1
         path = request.scope["path"]
-        detail = {
-            404: f"there is nothing at {path}: {_nearest(app, request.scope)}",
-            405: f"{path} does not take {request.method}: see /docs",
-        }.get(error.status_code, str(error.detail))
-        headers = error.headers
         if error.status_code == 405:  # starlette lists only the methods of the path's first route
-            headers = {"Allow": ", ".join(_methods_of_path(app, request.scope))}
-        return of_http(error.status_code, detail, headers)
+            return wrong_method(request.method, path)
+        detail = f"there is nothing at {path}: {_nearest(path)}" if error.status_code == 404 else str(error.detail)
+        return of_http(error.status_code, detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def validation(request: Request, error: RequestValidationError) -> Response:
@@ -68,17 +69,7 @@ def install(app: FastAPI, refused: Callable[[Exception, str], Problem], counters
         return response(refused(error, f"{request.method} {request.scope['path']}"))
 
 
-def _nearest(app: FastAPI, scope: Scope) -> str:
+def _nearest(path: str) -> str:
     """Say what to do about an unknown path."""
-    path = scope["path"].rstrip("/")
-    if path != scope["path"] and _methods_of_path(app, {**scope, "path": path}):
-        return f"send the request to {path}"
-    return "see /docs for the paths"
-
-
-def _methods_of_path(app: FastAPI, scope: Scope) -> list[str]:
-    return [
-        method
-        for method in HTTPMethod
-        if any(route.matches({**scope, "method": method.value})[0] is Match.FULL for route in app.routes)
-    ]
+    stripped = path.rstrip("/")
+    return f"send the request to {stripped}" if stripped != path and methods_of(stripped) else "see /docs for the paths"

@@ -1,4 +1,4 @@
-"""Authenticated encryption with XAES-256-GCM (C2SP). The only file that imports ``cryptography``.
+"""Authenticated encryption with XAES-256-GCM (C2SP). The only file that imports its ciphers.
 
 XAES-256-GCM is AES-256-GCM with a key that is derived for each message from the first half of a 192-bit nonce. The
 nonce can be random for 2^80 messages under one key. The 96-bit nonce of AES-256-GCM alone allows 2^32 messages, which a

@@ -56,7 +56,7 @@ REMOVED = {
     "--max-chunk-steps": f"{ALWAYS} 20,000; --max-body-bytes bounds the bytes of a chunk",
     "--load-timeout-s": f"{ALWAYS} 60 s; export a smaller model if it takes longer",
     "--max-model-bytes": f"{ALWAYS} 1 GiB; export a smaller model if it has more",
-    "--ended-keep-s": f"{ALWAYS} 60 s",
+    "--ended-keep-s": f"{ALWAYS} eight minutes, as long as our client may send the last chunk again",
     "--expired-keep-s": f"{ALWAYS} an hour",
     "--sweep-interval-s": f"{ALWAYS} 5 s; --session-idle-s says when a session expires",
     "--first-chunk-idle-s": f"{ALWAYS} 60 s; --max-sessions says how many sessions there may be",

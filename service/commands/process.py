@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import faulthandler
 import gc
 import logging
@@ -20,6 +22,7 @@ from service.carried.carry_keys import VARIABLE, CarryKeys, parse_keys, read_key
 from service.commands.tls import Certificate
 from service.contract.folder import MODELS, SHIPPED
 from service.engine.engine import Engine
+from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.observe.logs import log_config
 from service.observe.otel import open_tracer
@@ -45,6 +48,7 @@ def run_process(settings: Settings) -> int:
     """
     with suppress(OSError):  # if standard error is no file
         faulthandler.enable()  # a graph can crash the process; this shows where
+    asyncio.run(_check_ports(settings))
     check_runtime()
     log_level, log_format = settings.log_level, settings.log_format
     configured_log = log_config(log_level, log_format)
@@ -64,7 +68,10 @@ def run_process(settings: Settings) -> int:
     gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog, load_timeout_s)
     catalog = empty_catalog(gpu)
     trial_process = TrialProcess(settings.max_model_bytes, load_timeout_s)
-    app = create_app(settings, catalog, keys=keys, trial_process=trial_process)
+    files = settings.access.certificate
+    certificate = None if files is None else Certificate(*files)
+    watched = None if certificate is None else certificate.files
+    app = create_app(settings, catalog, keys=keys, trial_process=trial_process, certificate=watched)
     server: Server = app.state.server
     tracer = server.counters.timings.tracer = open_tracer()
 
@@ -89,9 +96,7 @@ def run_process(settings: Settings) -> int:
         ws="none",
         proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),  # else uvicorn trusts all of this machine
     )
-    certificate = None
-    if (files := settings.access.certificate) is not None:
-        certificate = Certificate(*files)
+    if certificate is not None:
         config.http = partial(server.protocol_over_tls, certificate.context)  # type: ignore[assignment]
     # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
     # any cycles: collecting after every 700 objects (Python's default) took a tenth of a server's time.
@@ -113,6 +118,24 @@ def run_process(settings: Settings) -> int:
     if tracer is not None:
         tracer.close()
     return 0 if process.started else 1
+
+
+async def _check_ports(settings: Settings) -> None:
+    """Bind the ports as they will be, and let go of them: to load the models takes seconds.
+
+    Raises:
+        HetsynError: one is in use. What else is wrong is said when the server listens.
+    """
+    loop = asyncio.get_running_loop()
+    for option, port in (("--port", settings.port), ("--grpc-port", settings.grpc_port or 0)):
+        try:
+            (await loop.create_server(asyncio.Protocol, settings.host, port, start_serving=False)).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise HetsynError(
+                    f"port {port} of {settings.host} is in use: choose another one with {option} (0 takes a free one), "
+                    "or end the program that uses it"
+                ) from None
 
 
 def _watching(prepare: Callable[[], Awaitable[None]], certificate: Certificate | None) -> Callable[[], Awaitable[None]]:

@@ -26,7 +26,7 @@ def serve_models(**values: Any) -> None:
             f"--host {settings.host} lets everybody in who reaches the port: name a keys file with --keys (hetsyn keys "
             "add makes one), or say --insecure"
         )
-    most = allowed_connections(limits.max_connections)
+    most = allowed_connections(limits.max_connections, settings.grpc_port is not None)
     settings = replace(settings, limits=replace(limits, max_connections=most))
     gc.disable()  # until the server listens: imports make many objects, and hardly any garbage
     from service.commands.process import run_process  # it imports the server, which takes a second

@@ -92,6 +92,17 @@ def newest_artifact(path: Path) -> Artifact:
     return Artifact.open(versions[-1])
 
 
+def find_model(model: Path, *models: Path) -> Path | None:
+    """Find the folder of an artifact or of a model's versions: ``model`` itself, or that of its name in ``models``."""
+    folders = (model, *(each / model for each in models))
+    return next((folder for folder in folders if (folder / MANIFEST).is_file() or find_versions(folder)), None)
+
+
+def model_names(*models: Path) -> list[str]:
+    """List the names of the models in folders, sorted."""
+    return sorted({path.name for each in models for path in each.glob("*/") if find_versions(path)})
+
+
 def named_artifact(model: Path, *models: Path) -> Artifact:
     """Open an artifact by its folder, by the folder of its model's versions (the newest), or by a name in ``models``.
 
@@ -100,11 +111,9 @@ def named_artifact(model: Path, *models: Path) -> Artifact:
     Raises:
         ArtifactError: there is none, or it is damaged.
     """
-    for folder in (model, *(each / model for each in models)):
-        if (folder / MANIFEST).is_file() or find_versions(folder):
-            return newest_artifact(folder)
+    if (folder := find_model(model, *models)) is not None:
+        return newest_artifact(folder)
     if model.exists():
         return newest_artifact(model)  # says what is missing in it
-    names = sorted({path.name for each in models for path in each.glob("*/") if find_versions(path)})
-    there = f"{' and '.join(map(str, models))}: {', '.join(names) or 'no models'}"
+    there = f"{' and '.join(map(str, models))}: {', '.join(model_names(*models)) or 'no models'}"
     raise ArtifactError(f"{model}: there is no such model: name the folder of an artifact, or a model ({there})")

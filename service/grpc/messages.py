@@ -24,14 +24,19 @@ from service.wire.open_inference import (
 CONTENTS = {"BOOL": "bool_contents", "INT16": "int_contents", "FP32": "fp32_contents"}
 
 
-def refusal(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """Return the gRPC code and the sentence of an error."""
-    return status_of(Problem.of(error, "a call"))
+def refusal(problem: Problem) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
+    """Return the gRPC code, the sentence and the trailing metadata of a problem."""
+    metadata = tuple((name, str(value)) for name, value in problem.metadata().items())
+    return grpc.StatusCode[problem.grpc], problem.detail, metadata
 
 
-def status_of(problem: Problem) -> tuple[grpc.StatusCode, str]:
-    """Return the gRPC code and the sentence of a problem."""
-    return grpc.StatusCode[problem.grpc], problem.detail
+def refused_message(problem: Problem, id_: str) -> Any:
+    """Make the ``ModelStreamInferResponse`` of a problem. Its parameters are the metadata of a call."""
+    message = pb.ModelStreamInferResponse(error_message=problem.detail)
+    message.infer_response.id = id_
+    for name, value in problem.metadata().items():
+        setattr(message.infer_response.parameters[name], _choice(value), value)
+    return message
 
 
 def parameters_of(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,4 +141,6 @@ def _choice(value: Any) -> str:
         return "bool_param"
     if isinstance(value, str):
         return "string_param"
+    if isinstance(value, float):
+        return "double_param"
     return "int64_param" if value < 2**63 else "uint64_param"

@@ -29,7 +29,7 @@ from service.errors import (
 )
 from service.grpc.gathering import Gathering
 from service.grpc.guard import CALLER
-from service.grpc.messages import check_counts, message_of, refusal, request_of, status_of
+from service.grpc.messages import check_counts, message_of, refusal, refused_message, request_of
 from service.ingress import Encoded, Ingress, Source
 from service.keys.keys import Keys, StreamKey
 from service.observe.context import CURRENT, RequestContext
@@ -38,7 +38,7 @@ from service.problem import Problem
 from service.wire.schema import InferRequest
 from service.wire.sound import SoundLimit
 
-REQUEST = "ModelInfer"
+REQUEST, STREAM = "ModelInfer", "ModelStreamInfer"
 SERVICES = ("", "inference.GRPCInferenceService")  # names that clients ask the health of
 FINAL = "triton_enable_empty_final_response"
 CHECK_S = 10.0  # between looks at the key of a stream
@@ -95,7 +95,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         message = [request]
         del request  # the library keeps this frame for a while if the call fails
         reply = await self._infer(message.pop(), client_of(context))
-        return await context.abort(*status_of(reply)) if isinstance(reply, Problem) else reply.infer_response
+        return await context.abort(*refusal(reply)) if isinstance(reply, Problem) else reply.infer_response
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
@@ -112,8 +112,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             id_ = message[0].id[:LONGEST]
             response = await self._infer(message.pop(), client, decoding)
             if isinstance(response, Problem):  # the stream goes on
-                empty = pb.ModelInferResponse(id=id_)
-                response = pb.ModelStreamInferResponse(error_message=response.detail, infer_response=empty)
+                response = refused_message(response, id_)
             async with writing:
                 if unread:  # the library still has the last answer, and takes no other
                     return
@@ -165,7 +164,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         # The library ends a stream when its client has read everything or leaves. Until then this waits, and the stream
         # counts against the client's limit. Its chunks and other answers are freed already.
         with suppress(grpc.aio.InternalError):  # the client has gone
-            await context.abort(*refusal(refusals[0]))
+            await context.abort(*refusal(self._ingress.refused(refusals[0], STREAM)))
 
     async def _infer(self, message: Any, client: str, decoding: set[asyncio.Task[None]] | None = None) -> Any:
         """Answer a ``ModelInferRequest`` with a ``ModelStreamInferResponse``, or a ``Problem`` if it is refused."""
@@ -181,12 +180,12 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 del message  # ``encoded`` frees it when the chunk is decoded
                 source = Source(REQUEST, "grpc", client, CALLER.get(), decoding=decoding)
                 (outcome,) = await self._ingress.apply([(source, encoded)])
-        except HetsynError as error:
+            if not isinstance(outcome, Problem):
+                return message_of(call.reply(outcome), call.request.parameters.get(FINAL) is True)
+        except Exception as error:
             outcome = self._ingress.refused(error, REQUEST)
-        if isinstance(outcome, Problem):
-            call.failed()
-            return outcome
-        return message_of(call.reply(outcome), call.request.parameters.get(FINAL) is True)
+        call.failed()
+        return outcome
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         return pb.ServerLiveResponse(live=True)
@@ -201,30 +200,40 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 return True
             return False
 
-        return pb.ModelReadyResponse(ready=await _answered(context, is_offered))
+        return pb.ModelReadyResponse(ready=await self._answered(context, is_offered))
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         return ParseDict(self._service.server(), pb.ServerMetadataResponse())
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:
-        model = await _answered(context, lambda: self._service.model(request.name, request.version))
+        model = await self._answered(context, lambda: self._service.model(request.name, request.version))
         return ParseDict(model, pb.ModelMetadataResponse())
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:
-        config = await _answered(context, lambda: self._service.config(request.name, request.version))
+        config = await self._answered(context, lambda: self._service.config(request.name, request.version))
         return ParseDict({"config": config}, pb.ModelConfigResponse())
 
     async def ModelStatistics(self, request: Any, context: Any) -> Any:
         statistics = lambda: self._service.statistics(request.name or None, request.version)  # noqa: E731
-        return ParseDict(await _answered(context, statistics), pb.ModelStatisticsResponse())
+        return ParseDict(await self._answered(context, statistics), pb.ModelStatisticsResponse())
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         return ParseDict({"models": self._service.index(request.ready)}, pb.RepositoryIndexResponse())
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002
-        await _answered(context, self._service.change_models)
+        await self._answered(context, self._service.change_models)
 
     RepositoryModelUnload = RepositoryModelLoad
+
+    async def _answered(self, context: Any, answer: Callable[[], Any]) -> Any:
+        """Return a call's answer, or end the call with its error's code."""
+        try:
+            value = answer()
+            return await value if isawaitable(value) else value
+        except Exception as error:
+            refused = refusal(self._ingress.refused(error, "a call"))
+        # outside ``except``: the library keeps what ``abort`` raises for a while, and would keep the error's frames
+        return await context.abort(*refused)
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
@@ -235,7 +244,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     async def Check(self, request: Any, context: Any) -> Any:
         if request.service not in SERVICES:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no such service: ask for {SERVICES[1]}, or for none")
+            error = NotFound(f"no such service: ask for {SERVICES[1]}, or for none")
+            await context.abort(*refusal(self._ingress.refused(error, "Check")))
         status = health_pb2.HealthCheckResponse
         return status(status=status.SERVING if self._ingress.unready is None else status.NOT_SERVING)
 
@@ -251,14 +261,3 @@ async def _cancelled(task: asyncio.Task[None]) -> AsyncIterator[None]:
 
 def _decode(call: ModelCall, message: Any, _: SoundLimit) -> InferRequest:
     return call.decoded(request_of(message))
-
-
-async def _answered(context: Any, answer: Callable[[], Any]) -> Any:
-    """Return a call's answer, or end the call with its error's code."""
-    try:
-        value = answer()
-        return await value if isawaitable(value) else value
-    except Exception as error:
-        refused = refusal(error)
-    # outside ``except``: the library keeps what ``abort`` raises for a while, and would keep the error's frames with it
-    return await context.abort(*refused)

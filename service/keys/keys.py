@@ -86,6 +86,7 @@ class Keys:
         self._secrets: dict[str, _Secret] = {}
         self._limits: dict[str, KeyLimits] = {}
         self._buckets: dict[str, Bucket] = {}
+        self._ends_s: list[float] = []  # when a key's last secret expires, ascending, of keys that expire
         self.on_change: Callable[[], None] = lambda: None
         self._file = WatchedFiles("the keys file", path)
         self._take(read_document(path))
@@ -93,6 +94,12 @@ class Keys:
     def __len__(self) -> int:
         """Count the keys that are not revoked."""
         return len({secret.caller.key for secret in self._secrets.values()})
+
+    @property
+    def expires_at_s(self) -> float | None:
+        """Find when the next key expires, with its last secret, in seconds since 1970; None if none will."""
+        now_s = self._wall()
+        return next((end_s for end_s in self._ends_s if end_s > now_s), None)
 
     def caller(self, credential: str | None) -> Caller:
         """Find the caller of a credential; None: the request had none.
@@ -185,6 +192,10 @@ class Keys:
     def _take(self, document: KeysDocument) -> None:
         self._secrets = {secret.id: _secret(key, secret) for key in document.keys for secret in key.secrets}
         self._limits = {key.name: key.limits for key in document.keys}
+        ends_s: dict[str, float] = {}
+        for secret in self._secrets.values():
+            ends_s[secret.caller.key] = max(ends_s.get(secret.caller.key, -inf), secret.expires_at_s)
+        self._ends_s = sorted(end_s for end_s in ends_s.values() if end_s < inf)
         for name, bucket in self._buckets.items():
             bucket.change(self.limits(name).requests_per_s or inf)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from http import HTTPMethod
 from typing import Literal
 
 from service.keys.caller import Scope
@@ -20,13 +21,21 @@ HTTP: Mapping[tuple[str, str], Need] = {
     ("GET", "/health/ready"): "open",
     ("GET", "/v2/health/live"): "open",
     ("GET", "/v2/health/ready"): "open",
+    ("HEAD", "/health/live"): "open",
+    ("HEAD", "/health/ready"): "open",
+    ("HEAD", "/v2/health/live"): "open",
+    ("HEAD", "/v2/health/ready"): "open",
     # the page and the documents are the same for all; the page asks for a key
     ("GET", "/"): "open",
+    ("HEAD", "/"): "open",
     ("GET", "/page/{path:path}"): "open",
+    ("HEAD", "/page/{path:path}"): "open",
     ("GET", "/docs"): "open",
     ("GET", "/docs/start.js"): "open",
     ("GET", "/docs/files/{path:path}"): "open",
+    ("HEAD", "/docs/files/{path:path}"): "open",
     ("GET", "/openapi.json"): "open",
+    ("HEAD", "/openapi.json"): "open",
     ("GET", "/asyncapi.json"): "open",
     ("POST", "/infer"): Scope.infer,
     ("GET", "/stream"): Scope.infer,  # as a WebSocket, and as a question why none would be opened
@@ -79,13 +88,16 @@ def need_of(method: str, path: str) -> Need | None:
     Args:
         path: decoded, without a proxy's prefix.
     """
-    if method == "HEAD":
-        method = "GET"
     if path == "/v2" or path.startswith("/v2/"):  # read as ``api.open_inference`` reads it
         path = f"/v2/{path[3:].strip('/')}".rstrip("/")
     if (need := HTTP.get((method, path))) is not None:
         return need
     return next((need for of, pattern, need in _PATTERNS if of == method and pattern.fullmatch(path)), None)
+
+
+def methods_of(path: str) -> list[str]:
+    """Return the methods that a path takes; none for an unknown path."""
+    return [method.value for method in HTTPMethod if need_of(method, path) is not None]
 
 
 def _pattern(template: str) -> re.Pattern[str]:

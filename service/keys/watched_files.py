@@ -6,8 +6,11 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+
+from cryptography import x509
 
 from service.errors import HetsynError
 
@@ -76,9 +79,15 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 
 class CertificateFiles(WatchedFiles):
-    """The files of a certificate chain and its private key, in PEM, without a password."""
+    """The files of a certificate chain and its private key, in PEM, without a password.
+
+    Attributes:
+        expires_at_s: when the first certificate of the chain that was loaded last ends, in seconds since 1970; None if
+            it cannot be told.
+    """
 
     OPTIONS = "--tls-cert and --tls-key"
+    expires_at_s: float | None = None
 
     def __init__(self, chain: Path, key: Path) -> None:
         super().__init__(f"the certificate of {self.OPTIONS}", chain, key)
@@ -99,6 +108,10 @@ class CertificateFiles(WatchedFiles):
                 f"{self.chain} and {self.key} are no certificate and its key ({error.strerror or error}): name PEM "
                 f"files that belong together with {self.OPTIONS}"
             ) from error
+        self.expires_at_s = None
+        with suppress(OSError, ValueError):  # OpenSSL takes more than this library reads
+            chain = x509.load_pem_x509_certificates(self.chain.read_bytes())
+            self.expires_at_s = min(certificate.not_valid_after_utc for certificate in chain).timestamp()
 
     def check(self) -> None:
         """Raise a ``HetsynError`` if the files cannot be used."""

@@ -59,6 +59,7 @@ def parse_many_query(query: Iterable[tuple[str, str]], caller: Caller = ANYBODY)
                 name,
                 f"query parameter {name[:LONGEST]!r} is not one of /streams: it takes {', '.join(PARAMETERS)}; "
                 "sessions are opened by frames",
+                PARAMETERS,
             )
     values = dict(pairs)
     encoding = values.get("encoding", "pcm_s16le")

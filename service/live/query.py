@@ -106,10 +106,9 @@ def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = N
     values: dict[str, str] = {}
     for name, value in query:
         if name not in (*_ENVELOPE, *_OWN):
-            raise unknown_parameter(
-                name,
-                f"query parameter {name[:LONGEST]!r} is not one of a stream: it takes {', '.join((*_ENVELOPE, *_OWN))}",
-            )
+            known = (*_ENVELOPE, *_OWN)
+            sentence = f"query parameter {name[:LONGEST]!r} is not one of a stream: it takes {', '.join(known)}"
+            raise unknown_parameter(name, sentence, known)
         if name in values:
             raise InputError(f"query parameter {name!r} occurs twice: send it once")
         values[name] = value

@@ -53,7 +53,7 @@ VERSIONS = (
     "event",
 )
 STREAMS = ("stream", "streams")
-PROBLEMS = (*(kind.slug for kind in KINDS), "http")
+PROBLEMS = (*(kind.slug for kind in KINDS), "http", HetsynError.slug)
 STORE_PROBLEMS = tuple(kind.slug for kind in KINDS if issubclass(kind, StoreError | StateError))
 ENDS = (
     "headers", "too-long", "malformed", "refused-request", "idle", "unread", "pipelined", "displaced", "refused",
@@ -129,11 +129,12 @@ class Counters:
         if self.on_drop is not None:
             self.on_drop(drop)
 
-    def refused(self, error: HetsynError) -> None:
-        """Count a refused request, or a row of one."""
-        self.chunks_refused[error.slug] += 1
+    def refused(self, error: Exception) -> None:
+        """Count a refused request, or a row of one. An unexpected error is ``internal``."""
+        slug = error.slug if isinstance(error, HetsynError) else HetsynError.slug
+        self.chunks_refused[slug] += 1
         if self.timings.tracer is not None:
-            self.timings.tracer.refused(error.slug)
+            self.timings.tracer.refused(slug)
 
     def failed(self, error: HetsynError) -> None:
         """Count a failure of the store."""

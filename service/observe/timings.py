@@ -6,6 +6,7 @@ engine and commit. Only names of models that are served become labels, and no mo
 
 from __future__ import annotations
 
+import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from service.observe.watch import Watch
 Transport = Literal["http", "stream", "streams", "v2", "grpc"]
 """The way in: ``POST /infer``, ``WS /stream``, ``WS /streams``, the Open Inference Protocol over HTTP and over gRPC."""
 
+LAG_INTERVAL_S = 0.1
+MOST_LAG_S = 10.0  # of wakes that a blocked event loop missed, only those of this time are made up for
 MOST_MODELS = 64  # each takes up to 290 series
 OTHER = "(other)"  # label of all later models; no model can have this name
 
@@ -102,14 +105,25 @@ class Timings:
     Attributes:
         tracer: makes spans of chunks; None without traces.
         has_store: sessions are in a store, so that commits count.
+        lag: how late the event loop wakes a task that waits for a time, in seconds.
     """
 
     def __init__(self) -> None:
         self.has_store = False
         self.tracer: Tracer | None = None
+        self.lag = Histogram(SECONDS)
         self._times: dict[Transport, dict[str, ChunkTimes]] = {}
         self._batches: dict[str, Histogram] = {}
         self._models: set[str] = set()
+
+    async def watch_lag(self) -> None:
+        """Count the lag at an interval, until cancelled. A loop that blocks counts for each wake that it misses."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            due_s = max(due_s, loop.time() - MOST_LAG_S) + LAG_INTERVAL_S
+            await asyncio.sleep(due_s - loop.time())
+            self.lag.observe(max(0.0, loop.time() - due_s))
 
     def applied(self, transport: Transport, model: str, watches: Sequence[Watch]) -> float:
         """Count chunks that were applied just now.

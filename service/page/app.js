@@ -62,7 +62,7 @@ function run(source, query, text, slowness = 1) {
   const { model } = page;
   page.source = source;
   page.lost_s = 0;
-  views.begin(model, slowness);
+  views.begin(model, slowness, source.isLive ? model.invitation : "–");
   let step_s = model.step_s;
   const mine = () => page.stream === stream;
   const parameters = { model: model.name, version: model.version, spikes: true, timing: true, ...query };
@@ -226,6 +226,7 @@ async function choose(name) {
   const described = await (await fetched(`models/${encodeURIComponent(name)}`)).json();
   if (page.chosen !== name) return;
   const takesSound = described.inputs.includes("audio");
+  const known = described.labels.filter((label) => !(described.rejected_labels ?? []).includes(label));
   page.model = {
     name,
     version: described.version,
@@ -234,15 +235,15 @@ async function choose(name) {
     layers: layersOf(described),
     isTrace: described.decision.rule === "trace",
     takesSound,
+    invitation: takesSound && known.length ? `Say “${known[3 % known.length]}”` : "–",
   };
-  const known = described.labels.filter((label) => !(described.rejected_labels ?? []).includes(label));
   const says = takesSound ? ` It knows: ${known.join(", ")}. Pause between words.` : "";
   byId("about").textContent = `${described.description}.${says}`;
   byId("sound").hidden = !takesSound;
   byId("examples").hidden = takesSound;
   if (!takesSound) await listExamples(name, described.version);
   if (page.chosen !== name) return;
-  views.begin(page.model);
+  views.begin(page.model, 1, page.model.invitation);
   showRunning();
   if (takesSound && !isSecureContext) tell(INSECURE);
 }

@@ -32,11 +32,16 @@ export class Views {
     });
   }
 
-  /** Begin with a model: `slowness` says how much slower than in truth its input is streamed. */
-  begin(model, slowness = 1) {
+  /**
+   * Begin with a model: `slowness` says how much slower than in truth its input is streamed. The invitation stands where
+   * the first word will.
+   */
+  begin(model, slowness = 1, invitation = "–") {
     byId("words").replaceChildren();
+    byId("words-title").textContent = model.takesSound ? "Words" : "Answers";
     byId("no-words").hidden = false;
-    this.last = { word: "–", certainty: "" };
+    this.last = { word: invitation, certainty: "" };
+    this.nameless = model.takesSound ? "no word" : "none";
     this.clear(model, slowness);
   }
 
@@ -147,7 +152,7 @@ export class Views {
   /** An utterance has ended: with a word, or with none that the model knows. */
   word({ label, probabilities, start, end }) {
     if (!probabilities) return; // nothing was heard
-    this.last = { word: label ?? "no word", certainty: label === null ? "" : percent(Math.max(...probabilities)) };
+    this.last = { word: label ?? this.nameless, certainty: label === null ? "" : percent(Math.max(...probabilities)) };
     this.say(null, null);
     const item = document.createElement("li");
     const when = end === null ? "" : `${start.toFixed(2)}–${end.toFixed(2)} s`;

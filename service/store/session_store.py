@@ -35,6 +35,7 @@ class SessionStore:
         trouble: the reason if no session can be changed until somebody acts, or the store was never reached. None for
             a store that is down or slow later: all servers recover with it.
         shortage: the reason if a session was refused for lack of room since the last check.
+        is_up: the last check found no fault.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class SessionStore:
         self._counters = counters
         self._is_started = False
         self._drops: set[asyncio.Task[None]] = set()
+        self.is_up = False
         self.trouble: StoreError | None = None
         self.shortage: StoreFull | None = None
         self._loads = GroupCommit(self._load, store.lane, self._failed, timeout_s=timeout_s)
@@ -69,6 +71,7 @@ class SessionStore:
         self._is_started = True
         try:
             await self._store.start()
+            self.is_up = True
         except StoreUnavailable as error:
             self.trouble = error
             log.warning("every chunk gets 503 until the session store answers: %s", error.__cause__ or error)
@@ -77,12 +80,14 @@ class SessionStore:
         """Check the store, as ``StateStore.health``."""
         try:
             await self._store.health()
-        except StoreFull as error:
-            self._set_trouble(error)
-            raise
         except HetsynError as error:
-            self._note(error)
+            self.is_up = False
+            if isinstance(error, StoreFull):
+                self._set_trouble(error)
+            else:
+                self._note(error)
             raise
+        self.is_up = True
         self.shortage = None
         if self.trouble is not None:
             self.trouble = None

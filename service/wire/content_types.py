@@ -16,6 +16,13 @@ CONTENT_TYPES = (
     events.MEDIA_TYPE, f"{values.MEDIA_TYPE};channels=3", carried_frame.MEDIA_TYPE,
 )  # fmt: skip
 
+_RECORDED = "a page sends PCM from an AudioWorklet, in place of a MediaRecorder's file"
+_INSTEAD: Mapping[str, str] = {
+    **dict.fromkeys(("audio/webm", "video/webm", "audio/mp4", "video/mp4"), _RECORDED),
+    "multipart/form-data": f"send the file itself as the body, with its content type; {_RECORDED}",
+}
+"""What the pages of browsers send, and what to do in place of each."""
+
 LONGEST_TYPE = 256  # characters of a content type; accepted ones are cached
 LONGEST = 100  # characters of what a client sent, in a message
 
@@ -62,4 +69,6 @@ def unsupported(content_type: str) -> UnsupportedInput:
     """Make the error for a content type that ``POST /infer`` does not take."""
     shown = repr(content_type[:LONGEST])
     problem = f"content type {shown} is not accepted" if content_type else "the request has no content type"
-    return UnsupportedInput(f"{problem}: send one of {', '.join(CONTENT_TYPES)}")
+    media_type = content_type.lower().partition(";")[0].strip()
+    instead = f"; {_INSTEAD[media_type]}" if media_type in _INSTEAD else ""
+    return UnsupportedInput(f"{problem}: send one of {', '.join(CONTENT_TYPES)}{instead}")

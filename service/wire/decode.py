@@ -34,7 +34,8 @@ def decode_json(body: bytes, limit: SoundLimit = NO_LIMIT) -> InferRequest:
     try:
         parsed = _BODY.validate_json(body)
     except ValidationError as error:
-        raise explain_invalid(error, "the body", "a field of this request: leave it out") from error
+        fields = "a field of this request: leave it out"
+        raise explain_invalid(error, "the body", fields, names=InferBody.model_fields) from error
     # drop the input: it would stay in memory beside the chunk
     envelope = Envelope.model_validate(parsed.model_dump(exclude={"input", "token"}, exclude_unset=True))
     token = None if parsed.token is None else _decode_token(parsed.token)
@@ -104,7 +105,7 @@ def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
     try:
         return Envelope.model_validate_strings(values)
     except ValidationError as error:
-        raise explain_invalid(error, "the query", _QUERY_FIELDS) from error
+        raise explain_invalid(error, "the query", _QUERY_FIELDS, names=Envelope.model_fields) from error
 
 
 @lru_cache(maxsize=256)  # it keeps no errors

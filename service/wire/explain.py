@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
 from pydantic import ValidationError
 
+from service.contract.endpointing import EndpointingChange
 from service.errors import InputError, UnsupportedInput
-from service.wire.schema import INPUT_KINDS
+from service.wire.schema import INPUT_KINDS, AudioInput, DenseInput, EventsInput, ValuesInput
 
 LONGEST_PATH = 100
 GONE: Mapping[str, str] = {
     "form": "form is not a parameter any more: leave it out; a model has one form, which hetsyn export --form chooses"
 }
 """Parameters of earlier versions, and what to do in place of each."""
+# by what pydantic adds to the path of a field
+_FIELDS: Mapping[int | str, Iterable[str]] = {
+    "audio": AudioInput.model_fields,
+    "events": EventsInput.model_fields,
+    "dense": DenseInput.model_fields,
+    "values": ValuesInput.model_fields,
+    "settings": EndpointingChange.model_fields,
+}
 # sentences by pydantic's error type; the error's context fills in the names in braces
 _ADVICE: Mapping[str, str] = {
     **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "send a whole number"),
@@ -36,6 +46,7 @@ def explain_invalid(
     subject: str,
     fields: str,
     *,
+    names: Iterable[str] = (),
     within: tuple[str, ...] = (),
 ) -> InputError | UnsupportedInput:
     """Explain the first of some validation errors. The sentence repeats no input values: they may be long.
@@ -43,12 +54,16 @@ def explain_invalid(
     Args:
         subject: what was validated, as "the body".
         fields: end of the sentence about an unknown field, after "is not".
+        names: of its fields.
         within: path of the validated field.
     """
-    chosen, *others = (
+    listed = [
         item for item in error.errors(include_url=False, include_input=False) if _kind_of_bit(item["loc"]) != "bool"
-    )
-    path = _path((*within, *chosen["loc"]))
+    ]
+    # an unknown field first: it may be the missing one, misspelt
+    chosen, *others = sorted(listed, key=lambda item: item["type"] == "missing")
+    location = (*within, *chosen["loc"])
+    path = _path(location)
     kind = chosen["type"]
     more = f" ({len(others)} more)" if others else ""
     if kind == "json_invalid":
@@ -60,16 +75,23 @@ def explain_invalid(
     if kind == "missing":
         return InputError(f"{path} is missing: send it{more}")
     if kind == "extra_forbidden":
-        return unknown_parameter(path, f"{path} is not {fields}{more}")
+        known = names if len(location) == 1 else _FIELDS.get(location[-2], ())
+        return unknown_parameter(path, f"{path} is not {fields}{more}", known)
     if path == "session":
         return InputError("session is not an id: send 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
     advice = _ADVICE.get(kind, f"{chosen['msg']}: send what /docs describes").format_map(chosen.get("ctx", {}))
     return InputError(f"{path or subject}: {advice}{more}")
 
 
-def unknown_parameter(name: str, sentence: str) -> InputError:
-    """Make the error for an unknown parameter. A removed one has its own text; others get ``sentence``."""
-    return InputError(GONE.get(name, sentence))
+def unknown_parameter(name: str, sentence: str, known: Iterable[str]) -> InputError:
+    """Make the error for an unknown parameter. A removed one has its own text; others get ``sentence``.
+
+    Args:
+        known: names, of which one may have been meant.
+    """
+    last = name[:LONGEST_PATH].rpartition(".")[2]
+    meant = "".join(f"; did you mean {close}?" for close in get_close_matches(last, known, n=1))
+    return InputError(GONE.get(name, sentence + meant))
 
 
 def _kind_of_bit(location: tuple[int | str, ...]) -> int | str:

@@ -158,9 +158,8 @@ def infer_request(request: ModelRequest) -> InferRequest:
         raise InputError(f"id: send at most {LONGEST_ID} characters")
     for name in given:
         if name not in PARAMETERS:
-            raise unknown_parameter(
-                name, f"parameter {name[:64]!r} is not one of this server: send any of {', '.join(PARAMETERS)}"
-            )
+            sentence = f"parameter {name[:64]!r} is not one of this server: send any of {', '.join(PARAMETERS)}"
+            raise unknown_parameter(name, sentence, PARAMETERS)
     session, seq = sequence_id(given), given.get(SEQ)
     start, end, *_ = (_flag(given, name) for name in FLAGS)
     if not _is_number(given.get("priority", 0)):

@@ -151,6 +151,11 @@ def decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
+        if text.startswith("data:"):
+            raise InputError("input.data is a data URL: send what follows its comma") from error
+        if "-" in text or "_" in text:
+            remedy = "send base64, with + for -, / for _, and its padding"
+            raise InputError(f"input.data is base64url: {remedy}") from error
         raise InputError(
             f"input.data is not complete base64 ({error}): encode the whole chunk, with its padding"
         ) from error

@@ -14,9 +14,11 @@ from typing import IO
 import httpx
 import numpy as np
 import pytest
+from cryptography import x509
 from websockets.exceptions import InvalidStatus
 
 from hetsyn_client import LiveStream, StreamingClient
+from tests.support.clients.http_calls import metric
 from tests.support.clients.recording_stream import pieces
 from tests.support.clients.sync_websocket import connect
 from tests.support.paths import ROOT
@@ -163,7 +165,7 @@ def provoked(url: str, alice: str, bob: str) -> Iterator[str]:
 
 
 def test_tls_by_files_that_are_read_again(keys: KeysFile, tmp_path: Path) -> None:
-    alice = keys.run("add", "alice")
+    alice, reader = keys.run("add", "alice"), keys.run("add", "reader", "--scope", "metrics")
     certificate, key = write_certificate(tmp_path)
     options = ("--keys", str(keys.path), "--tls-cert", str(certificate), "--tls-key", str(key))
     process = subprocess.Popen(serve_command(port := free_port(), *options), cwd=ROOT, stdin=subprocess.DEVNULL)
@@ -185,10 +187,12 @@ def test_tls_by_files_that_are_read_again(keys: KeysFile, tmp_path: Path) -> Non
             assert session.send(PCM[:1600], 16_000)["seq"] == 0
             stream.send(PCM[:1600])
             first = served(port)
+            assert expiry(url, reader, certificate) == ends_of(first)
             (tmp_path / "new").mkdir(exist_ok=True)
             for new, old in zip(write_certificate(tmp_path / "new"), (certificate, key), strict=True):
                 new.replace(old)
             wait_until(lambda: served(port) != first)
+            assert expiry(url, reader, certificate) == ends_of(served(port)) > ends_of(first)
             assert session.send(PCM[:1600], 16_000)["seq"] == 1  # the open connections go on
             stream.send(PCM[:1600])
             session.end()
@@ -211,3 +215,14 @@ def trusting(certificate: Path) -> ssl.SSLContext:
 def served(port: int) -> str:
     """The certificate that the server presents."""
     return ssl.get_server_certificate(("127.0.0.1", port))
+
+
+def ends_of(pem: str) -> float:
+    """When a certificate expires, in seconds since 1970."""
+    return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()
+
+
+def expiry(url: str, reader: str, certificate: Path) -> float:
+    """When the certificate expires, as the server's metrics say."""
+    text = httpx.get(f"{url}/metrics", headers=bearer(reader), verify=trusting(certificate)).text
+    return metric(text, "hetsyn_certificate_expiration_timestamp_seconds")

@@ -7,14 +7,18 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+import soxr
 
 from tests.support.data.microphone import RATE_HZ, spoken
-from tests.support.paths import ROOT, SPEECH
+from tests.support.paths import GSC, ROOT, SPEECH
 from tests.support.servers.server_process import RestartableServer
-from tests.support.tools import NO_TERMINALS
+from tests.support.tools import NO_COMMANDS, NO_TERMINALS
 
 pytestmark = pytest.mark.process
 
@@ -51,6 +55,15 @@ def test_a_word_shows_before_anything_else_comes(url: str, kind: str) -> None:
     assert listener.returncode == 0
     assert heard(rest) == ["two"]
     assert rest[-1] == f"standard input: seven two (speech-digits {SPEECH.name})"
+
+
+@pytest.mark.parametrize("kind", ["stream", "run"])
+def test_what_is_no_word_has_a_line_too(url: str, kind: str) -> None:
+    command = [sys.executable, "-m", "hetsyn", *command_of(kind, url), *RAW]
+    said = reversed_words()[0] + spoken("two")
+    lines = subprocess.run(command, cwd=ROOT, input=said, capture_output=True, check=True).stdout.decode().splitlines()
+    assert [line.partition(" s  ")[2].partition("  ")[0] for line in lines[:-1]] == ["no word", "two"]
+    assert lines[-1] == f"standard input: two (speech-digits {SPEECH.name})"
 
 
 @pytest.mark.parametrize("kind", ["stream", "run"])
@@ -139,3 +152,46 @@ def test_words_are_recorded_until_there_are_enough(url: str, tmp_path: Path) -> 
             )  # fmt: skip
             assert done.stdout.splitlines()[-1].startswith(f"{path.name}: {word}  ")
     assert len(list(folder.iterdir())) == 5
+
+
+def reversed_words() -> list[bytes]:
+    """Words that nobody has trained on, at ``RATE_HZ``: shipped recordings, backwards."""
+    return [np.frombuffer(spoken(word), "<i2")[::-1].tobytes() for word in ("zero", "one", "five")]
+
+
+def recorded_words() -> list[bytes]:
+    """Takes of *yes* by three people."""
+    if not GSC.is_dir():
+        pytest.skip(NO_COMMANDS)
+    takes = (soundfile.read(path, dtype="int16") for path in sorted((GSC / "yes").glob("*.flac"))[:3])
+    return [spoken() + soxr.resample(sound, rate_hz, RATE_HZ).tobytes() + spoken() for sound, rate_hz in takes]
+
+
+@pytest.mark.parametrize("words_of", [reversed_words, recorded_words])
+def test_words_that_the_model_does_not_know_are_recorded_and_what_is_no_word_is_said(
+    url: str, tmp_path: Path, words_of: Callable[[], list[bytes]]
+) -> None:
+    words, rng = words_of(), np.random.default_rng(0)
+    click = rng.normal(0, 3_000, RATE_HZ // 100).astype("<i2").tobytes()
+    steady = rng.normal(0, 3_000, 5 * RATE_HZ).astype("<i2").tobytes()
+    sentence = b"".join(spoken(word)[9_600:-9_600] for word in (*WORDS, *WORDS))  # without the pauses
+    said = b"".join([*words, click, spoken(), sentence, spoken(), steady, spoken()])
+    folder = tmp_path / "words"
+    command = [sys.executable, "examples/record.py", str(folder), "--url", url, *RAW]
+    done = subprocess.run(command, cwd=ROOT, input=said, capture_output=True, check=True)
+    *lines, last = done.stdout.decode().splitlines()
+    assert last == f"{folder}: 3 new recordings"
+    assert [line.split("  ")[-1] for line in lines[:3]] == [f"{folder}/{number:03}.wav" for number in (1, 2, 3)]
+    whys = ("too short", "too long: say one word, then pause", "steady noise")
+    assert [line.partition(" s  ")[2] for line in lines[3:]] == [f"not kept, {why}" for why in whys]
+    assert all(path.read_bytes()[44:] in said for path in folder.iterdir())
+    command = [sys.executable, "-m", "hetsyn", "run", "speech-digits", str(folder)]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line.split(": ")[1] for line in answer.splitlines()[:3]] == ["no word"] * 3
+
+
+def test_nothing_recorded_is_an_error(url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "examples/record.py", str(tmp_path / "yes"), "--url", url, *RAW]
+    done = subprocess.run(command, cwd=ROOT, input=spoken(), capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"nothing was recorded: is the microphone on" in done.stderr

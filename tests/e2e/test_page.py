@@ -154,6 +154,56 @@ def test_a_word_that_is_no_digit_is_no_word(page: Browser, tmp_path: Path) -> No
     assert page.complaints() == []
 
 
+SIZES = pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+
+
+def below_now(browser: Browser) -> list[float]:
+    """How far the headings of words and spikes are below that of what is heard now."""
+    script = "return arguments[0].map((id) => document.getElementById(id).getBoundingClientRect().top)"
+    now, *others = browser.run(script, ["now-title", "words-title", "spikes-title"])
+    return [top - now for top in others]
+
+
+@SIZES
+def test_an_idle_page_says_what_to_say_and_what_spikes_are(page: Browser, url: str, size: tuple[int, int]) -> None:
+    """And nothing moves when the first words come: they stand under what is heard now."""
+    page.appear(size)
+    page.open(f"{url}/")
+    assert page.text("word") == "Say “three”"
+    assert page.element("word").is_displayed()
+    assert "Each dot is a spike" in page.text("about-spikes")
+    before = words, spikes = below_now(page)
+    assert 0 < words < 150
+    assert size == WIDE or words < spikes
+    page.screenshot(f"idle-{size[0]}")
+    page.click("play")
+    page.until("three words", lambda: page.words() == DIGITS[:3])
+    assert below_now(page) == pytest.approx(before, abs=0.5)
+    assert page.text("words-title") == "Words"
+    page.element("model").send_keys("speech-commands")
+    page.until("its own invitation", lambda: page.text("word").startswith("Say “"))
+    assert page.text("word") in [f"Say “{word}”" for word in page.text("about").split("It knows: ")[1].split(", ")]
+
+
+@SIZES
+def test_a_long_label_is_whole_and_exercises_are_no_words(page: Browser, url: str, size: tuple[int, int]) -> None:
+    page.appear(size)
+    page.open(f"{url}/?model=motion")
+    labels = page.run("return [...document.querySelectorAll('#answer li')].map((e) => e.textContent)")
+    assert "forward elevation" in labels
+    cut = """const end = (e) => { const r = document.createRange(); r.selectNodeContents(e);
+        return r.getBoundingClientRect().right; };
+        return [...document.querySelectorAll("#answer li")]
+          .filter((e) => end(e) > e.getBoundingClientRect().right).map((e) => e.textContent)"""
+    assert page.run(cut) == []
+    lefts = "return [...document.querySelectorAll('.row canvas')].map((e) => e.getBoundingClientRect().left)"
+    assert len(set(page.run(lefts))) == 1, "the pictures have one axis of time"
+    assert page.run("return document.documentElement.scrollWidth") <= size[0]
+    assert page.text("words-title") == "Answers"
+    page.screenshot(f"motion-{size[0]}")
+    assert page.violations() == []
+
+
 def test_a_dropped_file_is_played(page: Browser) -> None:
     content = list((RECORDINGS / "four.wav").read_bytes())
     page.run(

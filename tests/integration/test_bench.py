@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +16,10 @@ from typer.testing import CliRunner
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.commands import bench
 from hetsyn_client.loadtest.senders import Transport
+from service.contract.graph_io import STEPS
 from service.keys.caller import Scope
+from service.runtime.onnx import Array, Graph
+from tests.support.artifacts.fake_graph import load_fake
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.open_inference import live_server
 from tests.support.servers.certificate import write_certificate
@@ -130,6 +136,59 @@ def test_a_full_server_is_no_crash(models: Path, gate: Gate, tmp_path: Path, tra
     measurement = json.loads((tmp_path / "x.json").read_text())["measurement"]
     assert set(measurement["errors"]) == {"refused (503)"}
     assert measurement["answered"] > 0
+
+
+def search(url: str, tmp_path: Path, limit_ms: str, *arguments: str) -> tuple[str, dict[str, Any]]:
+    """Output of a search, and its JSON."""
+    files = ("--json", f"{tmp_path}/x.json", "--html", f"{tmp_path}/x.html")
+    printed = run(url, "--find-streams", limit_ms, "--duration-s", "0.5", "--warmup-s", "0", *arguments, *files)
+    return printed, json.loads((tmp_path / "x.json").read_text())
+
+
+@pytest.mark.process
+def test_the_most_streams_are_found_by_doubling_and_halving(models: Path, tmp_path: Path) -> None:
+    """A server with room for 20 sessions. A load is too much when it has failed three times, and not before."""
+    fails = threading.Event()
+
+    def load(content: bytes) -> Graph:
+        graph = load_fake(content)
+        run_graph = graph.run
+
+        def fails_at_first(inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+            if fails.is_set():
+                if len(inputs[STEPS]) == 1:  # a chunk that fails alone is an error; those of a batch are tried again
+                    fails.clear()
+                raise RuntimeError("another program took the processor")
+            return run_graph(inputs, outputs)
+
+        graph.run = fails_at_first  # type: ignore[method-assign]
+        return graph
+
+    with running(models, load, max_sessions=20, client_share=1.0) as url:
+        assert httpx.get(f"{url}/health/ready").is_success
+        fails.set()
+        printed, written = search(url, tmp_path, "9000", "--model", "digits")
+    tried = [(trial["streams"], trial["missed"]) for trial in written["search"]["trials"]]
+    full = "refused (503)"
+    assert tried[:2] == [(16, "status 500"), (16, "")]
+    assert tried[2:] == [(32, full)] * 3 + [(24, full)] * 3 + [(20, "")] + [(22, full)] * 3 + [(21, full)] * 3
+    assert written["search"]["streams"] == written["measurement"]["streams"] == 20
+    assert written["measurement"]["answered"] == 20 * 5
+    for text in (printed, (tmp_path / "x.html").read_text()):
+        assert "16 streams: status 500" in text
+        assert "20 streams: held, p50 " in text
+        assert "20 real-time streams with p99 below 9000 ms" in text
+    assert written["settings"]["model"] == "digits"
+
+
+@pytest.mark.process
+def test_a_limit_that_not_even_one_stream_keeps_finds_none(models: Path, gate: Gate, tmp_path: Path) -> None:
+    with running(models, gate.load) as url:
+        printed, written = search(url, tmp_path, "0.1", "--transport", "streams")  # which gathers chunks for 10 ms
+    assert [trial["streams"] for trial in written["search"]["trials"][::3]] == [16, 8, 4, 2, 1]
+    assert {trial["missed"] for trial in written["search"]["trials"]} == {"p99 above 0.1 ms"}
+    assert "0 real-time streams with p99 below 0.1 ms" in printed
+    assert written["search"]["streams"] == 0
 
 
 def test_a_server_that_fails_at_everything_is_a_failure(models: Path, gate: Gate) -> None:

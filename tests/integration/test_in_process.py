@@ -18,17 +18,21 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from hetsyn import main
 from hetsyn_client.errors import HetsynError
 from hetsyn_client.terminal.backend import Backend, Server
 from hetsyn_client.terminal.commands import stream
 from hetsyn_client.terminal.options import Choices
 from hetsyn_client.terminal.streaming import stream_all
+from hetsyn_model.training.config import load_config
+from hetsyn_model.training.datasets.examples import SpikeStream
+from hetsyn_model.training.datasets.readers import read
 from service.commands.in_process import InProcess
 from service.commands.run import run
 from service.contract.folder import named_artifact
 from tests.support.artifacts.leaky_values import write_leaky
 from tests.support.data.microphone import RATE_HZ, spoken
-from tests.support.data.wav import wav
+from tests.support.data.wav import at_0_hz, wav
 from tests.support.paths import MODELS, RECORDINGS, SPEECH
 from tests.support.servers.socket_server import running
 
@@ -84,6 +88,22 @@ def test_spikes(url: str, tmp_path: Path, model: str) -> None:
     told = both(url, model, str(tmp_path / "spikes.npz"))
     assert told[-1]["type"] == "UtteranceEnd"
     assert sum(frame["type"] == "Result" for frame in told) > 1
+
+
+@pytest.mark.parametrize("kind", ["uint16", "float16"])
+def test_times_of_any_number_type(url: str, tmp_path: Path, kind: str) -> None:
+    """As ``hetsyn train`` puts them into steps, so that the tested accuracy is the served one."""
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.integers(0, 300, 4000) if kind == "uint16" else rng.uniform(0, 1.2, 4000)).astype(kind)
+    units = rng.integers(0, 700, 4000)
+    np.savez(tmp_path / "times.npz", times=times, units=units, offsets=[0, 4000], labels=[0])
+    (trained,) = read(tmp_path / "times.npz", load_config("spikes")).items
+    assert isinstance(trained, SpikeStream)
+    spikes = np.zeros((trained.length, 700), bool)
+    spikes[trained.steps, trained.units] = True
+    np.savez(tmp_path / "steps.npz", spikes=spikes)
+    told, expected = (both(url, "shd-words", str(tmp_path / name)) for name in ("times.npz", "steps.npz"))
+    assert told == expected
 
 
 def test_values(tmp_path: Path) -> None:
@@ -151,12 +171,41 @@ def test_it_needs_neither_torch_nor_a_server_nor_a_picture() -> None:
         (["shd-size", str(RECORDINGS / "one.wav"), "--utterances"], "takes spikes, not audio"),
         (["pattern-generation", str(RECORDINGS)], "draws a trace, which has no labels"),
         (["speech-digits", str(MODELS / "default")], "give a whole recording"),
+        (["speech-digits", "0-hz.wav"], r"0-hz\.wav: the WAV file has a rate of 0 Hz: its header is damaged"),
     ],
 )
-def test_what_cannot_be_run_is_one_sentence(arguments: list[str], advice: str) -> None:
+def test_what_cannot_be_run_is_one_sentence(
+    arguments: list[str], advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("0-hz.wav").write_bytes(at_0_hz(wav(bytes(1600))))
     done = CliRunner().invoke(run, [*arguments, "--models", str(MODELS)])
     assert isinstance(done.exception, HetsynError), done.output
     assert re.search(advice, str(done.exception)), done.exception
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ([str(RECORDINGS)], "model"),
+        ([str(RECORDINGS / "one.wav")], "model"),
+        (["-"], "model"),
+        ([str(RECORDINGS), str(RECORDINGS / "one.wav")], "model"),
+        (["speech-digits"], "FILE"),
+        ([str(MODELS / "speech-digits")], "FILE"),
+        ([str(SPEECH)], "FILE"),
+    ],
+)
+def test_a_missing_argument_is_the_one_that_is_named(
+    arguments: list[str], missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["hetsyn", "run", *arguments, "--models", str(MODELS)])
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    named = f"{arguments[0]} is no model: name one before it, as in hetsyn run speech-digits {arguments[0]}"
+    assert (named if missing == "model" else "Missing argument 'FILE|FOLDER|-...'") in capsys.readouterr().err
 
 
 def containers(content: bytes) -> dict[str, bytes]:

@@ -112,9 +112,10 @@ def test_without_a_tool_the_error_says_how_to_install_it(tmp_path: Path, monkeyp
             tool(name)
 
 
-def test_the_wheel_serves_outside_the_checkout(builds: list[list[Path]], tmp_path: Path) -> None:
-    """In an environment of its own, but for the dependencies, which are this environment's: the model comes with it."""
-    environment = tmp_path / "environment"
+@pytest.fixture(scope="module")
+def python(builds: list[list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has the wheel, and this environment's packages without their ``.pth`` files."""
+    environment = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     python = environment / "bin/python"
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-index"]
@@ -122,6 +123,11 @@ def test_the_wheel_serves_outside_the_checkout(builds: list[list[Path]], tmp_pat
     (packages,) = environment.glob("lib/python*/site-packages")
     installed_here = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "dependencies.pth").write_text("\n".join(installed_here) + "\n")
+    return python
+
+
+def test_the_wheel_serves_outside_the_checkout(python: Path) -> None:
+    """In an environment of its own, but for the dependencies, which are this environment's: the model comes with it."""
     version = version_of(PYPROJECT)
     said = try_environment(python, version, operators="off")
     default = (MODELS / "default").read_text().strip()
@@ -129,3 +135,25 @@ def test_the_wheel_serves_outside_the_checkout(builds: list[list[Path]], tmp_pat
     assert f"hetsyn {version}: golden streams of {default} " in said
     with pytest.raises(ReleaseError, match=r"is installed, and 9\.9 was to be"):
         try_environment(python, "9.9", operators="off")
+
+
+@pytest.mark.parametrize("theirs", ["service/__init__.py", "service.py", "export/__init__.py", "export.py"])
+def test_what_hides_a_package_of_ours_is_named(theirs: str, python: Path, tmp_path: Path) -> None:
+    (tmp_path / theirs).parent.mkdir(exist_ok=True)
+    (tmp_path / theirs).write_text("raise SystemExit('the code of the user ran')\n")
+    hiding = tmp_path / theirs.removesuffix("/__init__.py")
+    advice = f"{hiding} hides hetsyn's package {hiding.stem!r}: rename it, or start in another folder"
+
+    def ended(*command: str | Path, **environment: str) -> tuple[int, str]:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        return done.returncode, done.stderr
+
+    command, words = python.with_name("hetsyn"), ["serve" if hiding.stem == "service" else "inspect", "--help"]
+    assert ended(python, "-m", "hetsyn", *words) == (1, f"hetsyn: {advice}\n")
+    assert ended(command, *words, PYTHONPATH=".") == (1, f"hetsyn: {advice}\n")
+    for name in ("export_step", "export_network"):  # export needs service
+        raised = f"import hetsyn\ntry: hetsyn.{name}\nexcept ImportError as error: raise SystemExit(str(error))"
+        assert ended(python, "-c", raised) == (1, f"{advice}\n")
+    assert ended(command, *words) == (0, ""), "nothing is hidden that is not on Python's path"

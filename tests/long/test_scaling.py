@@ -8,7 +8,8 @@ import time
 import pytest
 
 from benchmarks.load.contenders import serve_speech
-from benchmarks.load.requests import Pool, RequestWay
+from benchmarks.load.requests import RequestWay
+from hetsyn_client.loadtest.connections import Pool
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, run_loop
 from service.settings import Retention
@@ -77,7 +78,7 @@ def test_idle_sessions_cost_memory_alone(idle: int, most_bytes: int, seconds: fl
 
 async def _open(target: HetsynTarget, load: Load, numbers: range) -> None:
     """Open sessions with one chunk each."""
-    pool, left = Pool(target.address), iter(numbers)
+    pool, left = Pool(*target.address), iter(numbers)
 
     async def send() -> None:
         for number in left:

@@ -39,6 +39,7 @@ NO_OTEL = f"no OpenTelemetry SDK: {install_command('otel')}"
 NO_PERF_ANALYZER = f"no perf_analyzer, which needs glibc 2.38 (Debian 13): {install_command('test')}"
 NO_FASHION_MNIST = "no Fashion-MNIST: apt-get install dataset-fashion-mnist"
 NO_RECORDINGS = "no Free Spoken Digit Dataset: put its recordings into ../shared/data/fsdd/recordings"
+NO_COMMANDS = "no Google Speech Commands: put a folder for each word into ../shared/data/gsc"
 NO_ESPEAK = "no espeak-ng: apt-get install espeak-ng"
 ASYNCAPI_SCHEMA = ROOT / ".venv/asyncapi/node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
 NO_ASYNCAPI_SCHEMA = "no schema of AsyncAPI: npm install --prefix .venv/asyncapi @asyncapi/specs@6"
@@ -48,6 +49,15 @@ PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 NO_PROMETHEUS = "no Prometheus: apt-get install prometheus"
 AXE = ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"
 NO_AXE = "no axe-core: npm install --prefix .venv/axe axe-core@4"
+GENERATORS = ROOT / ".venv/openapi"
+NO_OPENAPI_TYPESCRIPT = (
+    "no openapi-typescript: npm install --prefix .venv/openapi openapi-typescript@7 openapi-fetch@0.17 typescript@5 "
+    "@types/node@20"
+)
+NO_OPENAPI_PYTHON_CLIENT = (
+    "no openapi-python-client, which needs another typer than we: python -m venv .venv/openapi/python && "
+    ".venv/openapi/python/bin/pip install 'openapi-python-client==0.29.*'"
+)
 # CI has these, and there their tests may not be skipped
 LACKING = (
     NO_VALKEY,
@@ -68,6 +78,8 @@ LACKING = (
     NO_CHROMIUM,
     NO_AXE,
     NO_PROMETHEUS,
+    NO_OPENAPI_TYPESCRIPT,
+    NO_OPENAPI_PYTHON_CLIENT,
 )
 
 

@@ -17,6 +17,7 @@ import typer
 import hetsyn
 from hetsyn_client.extras import install_command
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.paths import ROOT
 
 
 def run(*arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -173,13 +174,58 @@ def test_help_needs_no_dependency_and_is_whole_at_80_columns() -> None:
         assert not imported, words
         assert max(map(len, text.splitlines())) <= 80, words
         assert "…" not in text, words
-        assert "completion" not in text, words
+        assert ("completion" in text) is (not words), words  # of the whole command alone
         texts = [subcommand.help for subcommand in hetsyn.SUBCOMMANDS.values()]
         if command is not None:
             texts = [command.help, *(each.help for each in command.params if not getattr(each, "hidden", False))]
         shown = set(text.split())
         for part in filter(None, texts):
             assert set(part.split()) <= shown, (words, part)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (("",), [*hetsyn.SUBCOMMANDS]),
+        (("imp",), ["import-nir", "import-onnx"]),
+        (("--ver",), ["--version"]),
+        (("serve", "--grpc"), ["--grpc-port"]),
+        (("keys", "ro"), ["rotate"]),
+        (("keys", "add", "--max"), ["--max-sessions"]),
+        (("stream", "docs/recordings", "--js"), ["--json"]),
+        (("run", "speech"), ["speech-commands", "speech-digits"]),
+        (("run", "--models", "no-models", "speech"), []),
+        (("run", "speech-digits", "--one"), ["--one-word"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_models(
+    here: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    typed: tuple[str, ...],
+    offered: list[str],
+) -> None:
+    """By the protocol of bash's script."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("_HETSYN_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(("hetsyn", *typed)))
+    monkeypatch.setenv("COMP_CWORD", str(len(typed)))
+    assert [line for line in here()[1].splitlines() if line] == offered
+
+
+@pytest.mark.process
+def test_bash_completes_after_its_script_was_read() -> None:
+    """Nothing heavy is imported, not even for the options of a subcommand."""
+    script = """eval "$(hetsyn --show-completion)"; _hetsyn() { COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        PYTHONPROFILEIMPORTTIME=1 _hetsyn_completion hetsyn; echo "${COMPREPLY[@]}"; }
+        _hetsyn hetsyn ser; _hetsyn hetsyn serve --gr; _hetsyn hetsyn train --ou; :"""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["serve", "--grpc-port", "--out"]
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "service.settings" in imported  # for the options of serve
+    assert not imported & {"torch", "onnxruntime", "fastapi"}
 
 
 @pytest.mark.process

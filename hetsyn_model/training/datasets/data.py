@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 from numpy.typing import NDArray
 
+from hetsyn_client.errors import InputError
+from hetsyn_client.sources.formats import read_sound
 from hetsyn_model.events import Events
 
 NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
@@ -21,6 +23,15 @@ NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
 
 class DataError(ValueError):
     """Files that training cannot use; the message names the file and what is expected."""
+
+
+@contextmanager
+def raising_data_errors() -> Iterator[None]:
+    """Turn what the readers of ``hetsyn_client`` raise into DataError."""
+    try:
+        yield
+    except InputError as error:
+        raise DataError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -50,18 +61,13 @@ class Recording:
         return f"{self.label} {self.speaker} {self.take} {self.audio.size}", (self.audio,)
 
 
+@raising_data_errors()
 def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
-    """Read a wav file of 16-bit PCM: float32 [samples] in [-1, 1], channels averaged, resampled to ``rate_hz``."""
-    try:
-        with soundfile.SoundFile(path) as file:
-            if file.subtype != "PCM_16":
-                raise DataError(f"{path}: is {file.subtype_info}: convert it to 16-bit PCM")
-            own_rate, samples = file.samplerate, file.read(dtype="float32", always_2d=True)
-    except UnicodeEncodeError as error:
-        raise DataError(f"{str(path)!r}: the name is not in UTF-8: rename the file") from error
-    except soundfile.LibsndfileError as error:
-        raise DataError(f"{path}: not a PCM wav file ({error.error_string})") from error
-    mono = samples.mean(1, dtype=np.float32) if samples.size else np.zeros(0, np.float32)
+    """Read a recording: float32 [samples] in [-1, 1], channels averaged, resampled to ``rate_hz``."""
+    if re.search("[\ud800-\udfff]", str(path)):  # the speaker is part of it
+        raise DataError(f"{str(path)!r}: the name is not in UTF-8: rename the file")
+    samples, own_rate = read_sound(path)
+    mono = np.asarray(samples / 32768 if samples.ndim == 1 else samples.mean(1), np.float32)
     if mono.size and own_rate != rate_hz:  # two samples at 48 kHz are none at 8 kHz
         mono = np.asarray(soxr.resample(mono, own_rate, rate_hz), np.float32)
     if not mono.size:

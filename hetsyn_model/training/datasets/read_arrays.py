@@ -6,8 +6,9 @@
 
 and one of
 
-    times, units, offsets   spikes: float seconds [events], int channels [events]; example i has the events from
-                            offsets[i] to before offsets[i + 1]; int [n + 1]
+    times, units, offsets   spikes: times [events], integers are steps, floats are seconds; int channels [events];
+                            example i has the events from offsets[i] to before offsets[i + 1]; int [n + 1]; optional
+                            steps, int [n], length of each
     spikes                  0 or 1, [n, steps, channels]; optional steps, int [n], length of each
     values                  real numbers, [n, steps, channels], optional steps; or [rows, channels] with offsets [n + 1]
 """
@@ -24,31 +25,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hetsyn_client.sources.formats import MOST_STEPS, check_labels, load_arrays, naming, spikes_of
 from hetsyn_model.training.config import Config, NetworkConfig, SpikesConfig
-from hetsyn_model.training.datasets.data import DataError
+from hetsyn_model.training.datasets.data import DataError, raising_data_errors
 from hetsyn_model.training.datasets.examples import Examples, Kind, Series, SpikeStream, indexed
 
 Arrays = Mapping[str, NDArray[Any]]
-MAX_CHANNELS, MAX_STEPS = 1_000_000, 100_000  # more is a mistake in the unit: 0.9 s given in milliseconds
+MAX_CHANNELS = 1_000_000
 _KEYS = "times, units and offsets (spikes), spikes (dense), or values"
 
 
+@raising_data_errors()
 def kind_of_arrays(path: Path) -> Kind:
     """Find out whether a ``.npz`` file has spikes or values."""
-    return _kind(str(path), _load(path))
+    return _kind(str(path), load_arrays(path))
 
 
+@raising_data_errors()
 def read_arrays(path: Path, config: Config) -> Examples:
     """Read a ``.npz`` file."""
-    return examples_of(_load(path), config, str(path))
-
-
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a .npz file of plain arrays ({error}): write it with numpy.savez") from error
+    return examples_of(load_arrays(path), config, str(path))
 
 
 def _kind(source: str, arrays: Arrays) -> Kind:
@@ -59,6 +55,7 @@ def _kind(source: str, arrays: Arrays) -> Kind:
     raise DataError(f"{source}: has {', '.join(arrays) or 'no arrays'}: it needs labels, and {_KEYS}")
 
 
+@raising_data_errors()
 def examples_of(arrays: Arrays, config: Config, source: str) -> Examples:
     """Make examples of arrays by name, as in a ``.npz`` file; ``source`` names them in messages."""
     kind = _kind(source, arrays)
@@ -66,7 +63,7 @@ def examples_of(arrays: Arrays, config: Config, source: str) -> Examples:
         raise DataError(f"{source}: has no labels: add an array with one number or text for each example")
     labels = labels_of(source, _one_axis(source, arrays, "labels"))
     names = [str(name) for name in arrays["label_names"].tolist()] if "label_names" in arrays else None
-    check_names(source, labels, names, "label_names")
+    check_labels(source, labels, names, "label_names")
     numbers, texts = indexed(labels, names)
     groups = [str(group) for group in _groups(source, arrays, len(labels))]
     if kind == "values":
@@ -88,12 +85,6 @@ def labels_of(source: str, labels: NDArray[Any]) -> list[object]:
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise DataError(f"{source}: the label of example {int(np.isfinite(labels).argmin())} is not a number: give one")
     return [label.decode() if isinstance(label, bytes) else label for label in labels.tolist()]
-
-
-def check_names(source: str, labels: Sequence[object], names: Sequence[str] | None, key: str) -> None:
-    """Check that labels are indices of the classes' names, if there are names."""
-    if names is not None and not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
-        raise DataError(f"{source}: labels are not numbers from 0 to {len(names) - 1}, one for each of {key}")
 
 
 def _one_axis(source: str, arrays: Arrays, name: str) -> NDArray[Any]:
@@ -134,51 +125,35 @@ def _events(
     if times.shape != units.shape or times.ndim != 1:
         raise DataError(f"{source}: times {times.shape} and units {units.shape} are not one list each, of one length")
     parts = _slices(source, arrays, len(times), len(labels))
-    return streams_of(source, [times[p] for p in parts], [units[p] for p in parts], labels, groups, config)
+    lengths = _lengths(source, arrays, len(labels), MOST_STEPS) if "steps" in arrays else None
+    return streams_of(source, ((times[part], units[part]) for part in parts), labels, groups, config, lengths)
 
 
 def streams_of(
     source: str | Path,
-    times: Iterable[NDArray[Any]],
-    units: Iterable[NDArray[Any]],
+    spikes: Iterable[tuple[NDArray[Any], NDArray[Any]]],
     labels: Sequence[int],
     groups: Sequence[str],
     config: SpikesConfig,
+    lengths: Sequence[int] | None = None,
 ) -> tuple[SpikeStream, ...]:
-    """Make streams of spikes with times in seconds. A step includes its beginning and excludes its end.
-
-    Args:
-        times: [events] for each stream.
-        units: [events] for each stream.
-    """
+    """Make streams of times and units (``spikes_of``); without ``lengths``, each ends with its last spike."""
     streams = []
-    for number, (time_s, unit, label, group) in enumerate(zip(times, units, labels, groups, strict=True)):
-        if unit.shape != time_s.shape or unit.ndim != 1:
-            raise DataError(
-                f"{source}: example {number} has times {time_s.shape} and units {unit.shape}, not one list each"
-            )
-        if time_s.dtype.kind not in "fiu" or unit.dtype.kind not in "iu":
-            raise DataError(
-                f"{source}: example {number} has times of {time_s.dtype} and units of {unit.dtype}: give seconds and "
-                "whole numbers"
-            )
-        wide = time_s.astype(np.float64)
-        if not np.isfinite(wide).all() or (wide < 0).any():
-            raise DataError(f"{source}: example {number} has a time that is not a number of seconds from 0 on")
-        if unit.size and not 0 <= int(unit.min()) <= int(unit.max()) < MAX_CHANNELS:
-            raise DataError(f"{source}: example {number} has a unit below 0, or not below {MAX_CHANNELS:,}")
-        kept = wide < config.longest_s if config.longest_s else np.ones(wide.shape, bool)
-        # a time at a multiple of the step belongs to the step that begins there, in spite of rounding
-        steps = np.floor(wide[kept] / config.step_s + 1e-9)
-        if steps.size and not steps.max() < MAX_STEPS:
-            raise DataError(
-                f"{source}: example {number} has {steps.max():.3g} steps of {config.step_s:g} s: give times in "
-                "seconds, or a longer encoder.spikes.step_s"
-            )
-        step = steps.astype(np.int64)
-        length = int(step.max()) + 1 if step.size else 1
-        streams.append(SpikeStream.of(step, unit[kept], length, label, group))
+    ends = [None] * len(labels) if lengths is None else lengths
+    for number, ((times, units), label, group, end) in enumerate(zip(spikes, labels, groups, ends, strict=True)):
+        with naming(f"{source}: example {number}"):
+            _, step, unit = spikes_of(times, units, config.step_s, end)
+        if unit.max(initial=0) >= MAX_CHANNELS:
+            raise DataError(f"{source}: example {number} has a unit that is not below {MAX_CHANNELS:,}")
+        kept = slice(np.searchsorted(step, _longest(config, MOST_STEPS)))
+        length = int(step[kept].max(initial=0)) + 1 if end is None else _longest(config, end)
+        streams.append(SpikeStream(step[kept].astype(np.int32), unit[kept].astype(np.int32), length, label, group))
     return tuple(streams)
+
+
+def _longest(config: SpikesConfig, length: int) -> int:
+    """Cut a length as configured."""
+    return min(length, max(1, math.ceil(config.longest_s / config.step_s - 1e-9))) if config.longest_s else length
 
 
 def channels_of(
@@ -217,9 +192,8 @@ def _dense(
         raise DataError(f"{source}: spikes has entries other than 0 and 1: give real numbers as values")
     streams = []
     lengths = _lengths(source, arrays, len(labels), spikes.shape[1])
-    longest = max(1, math.ceil(config.longest_s / config.step_s - 1e-9)) if config.longest_s else spikes.shape[1]
     for rows, whole, label, group in zip(spikes, lengths, labels, groups, strict=True):
-        length = min(whole, longest)
+        length = _longest(config, whole)
         step, unit = np.nonzero(rows[:length])
         streams.append(SpikeStream.of(step, unit, length, label, group))
     return tuple(streams)

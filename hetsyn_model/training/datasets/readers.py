@@ -21,7 +21,7 @@ FORMS = (
     "a folder of class/*.wav, a folder of label_speaker_take.wav, spikes in SHD's form (.h5), arrays (.npz), "
     "series (.csv), or a folder of SHD's, SSC's or MNIST's files"
 )
-MAX_SAMPLES = 400_000  # of a recording: its variation takes a stretch of a minute of noise
+MAX_SAMPLES = 1_600_000  # of a recording: a batch of longer ones fills the memory
 # lists of Speech Commands: a line is class/file.wav; files in neither list are trained on
 _LISTS: dict[Part, str] = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 

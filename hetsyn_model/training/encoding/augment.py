@@ -230,6 +230,8 @@ def _room(line: Levels, word: NDArray[np.float32], augment: AugmentSpec, rng: np
     peak = max(float(np.abs(word).max()), 1e-4)
     level = 10 ** (rng.uniform(*augment.level_db) / 20)
     noise = _noise()[int(rng.integers(2))]  # white or pink
+    if line.size >= noise.size:
+        noise = np.resize(noise, line.size + 1)  # repeats
     start = int(rng.integers(noise.size - line.size))
     strength = 10 ** (rng.uniform(*augment.noise_db) / 20)
     heard = np.float32(level / peak) * line + np.float32(level * strength * 0.3) * noise[start : start + line.size]

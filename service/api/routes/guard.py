@@ -9,7 +9,7 @@ from service.errors import HetsynError, NotFound
 from service.keys.caller import KEY_CALLER
 from service.keys.credential import credentials_of
 from service.keys.keys import Keys
-from service.keys.routes import need_of
+from service.keys.routes import methods_of, need_of
 from service.observe.counters import Counters
 from service.problem import Problem
 
@@ -36,6 +36,10 @@ class Guard:
             return
         try:
             caller = self._keys.admit(credentials_of(scope["headers"]), need)
+            if need is None and methods_of(path):
+                self._counters.chunks_refused["http"] += 1
+                await problems.wrong_method(scope["method"], path)(scope, receive, send)
+                return
             if need is None:
                 raise NotFound(f"there is nothing for {scope['method']} at {path[:200]}: see /docs for the paths")
         except HetsynError as error:

@@ -25,7 +25,7 @@ def add_route(app: FastAPI) -> None:
         tags=["streaming"],
         response_model=Reply,
         openapi_extra=_operation(),
-        responses={200: {"content": {carried_frame.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
+        responses=_PROBLEMS,
     )
     async def infer() -> Response:
         """Apply one chunk to a session and get the classification so far.
@@ -34,11 +34,12 @@ def add_route(app: FastAPI) -> None:
         the first reply again and is not applied twice.
 
         With `carry` the server stores nothing of the session. The reply contains the session as an encrypted `token`,
-        and the next chunk brings the token, in a JSON body or in a frame (`application/vnd.hetsyn.carried`).
+        and the next chunk brings it, in JSON or in a frame (`application/vnd.hetsyn.carried`), answered with one.
         """
         raise AssertionError("a connection answers it")
 
 
+_SWITCH = "on: the session is cut into utterances; with its first chunk. Settings need a JSON body"
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _PROBLEMS = documented(
     {
@@ -50,6 +51,7 @@ _PROBLEMS = documented(
         413: "the body or the chunk is too long",
         415: "a content type or an input kind that is not accepted",
         422: "the input or the token cannot be used; `detail` says what to do",
+        429: "the key has as many sessions as it may, or sends too fast; see Retry-After",
         501: "the server has no keys for carried sessions",
         503: "the server is full or shutting down, or its session store does not answer; see Retry-After",
     }
@@ -97,12 +99,14 @@ def _operation() -> dict[str, Any]:
     # FastAPI collects no schemas from ``openapi_extra``, so references are inlined
     body = _inline(schema, schema.pop("$defs"))
     query = Envelope.model_json_schema()["properties"]
+    query["endpointing"] = {"type": "string", "enum": ["on", "off"], "description": _SWITCH}
     return {
         "requestBody": {
             "required": True,
             "content": {
                 JSON_TYPE: {"schema": body, "examples": _EXAMPLES},
-                **dict.fromkeys(CONTENT_TYPES[1:], _BINARY),
+                # no generator knows frames, and a second type of the reply would hide its members from typed clients
+                **{kind: _BINARY for kind in CONTENT_TYPES[1:] if kind != carried_frame.MEDIA_TYPE},
             },
         },
         "parameters": [
@@ -111,7 +115,8 @@ def _operation() -> dict[str, Any]:
                 "in": "query",
                 "required": False,
                 "description": f"with a body that is not JSON: {field.get('description', '')}",
-                "schema": {key: value for key, value in field.items() if key != "description"},
+                # without defaults, which some clients would send, beside a JSON body too
+                "schema": {key: value for key, value in field.items() if key not in ("description", "default")},
             }
             for name, field in query.items()
         ],

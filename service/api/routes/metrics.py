@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from importlib import metadata
 
 from fastapi import APIRouter, Response
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -15,13 +22,21 @@ from service.admission.connections import Connections
 from service.admission.uploads import Uploads
 from service.batching.batcher import Batcher
 from service.ingress import Ingress
+from service.keys.keys import Keys
+from service.keys.watched_files import CertificateFiles
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.observe.counters import Metric as CounterMetric
 from service.observe.timings import ChunkTimes, Histogram, Timings
 from service.runtime.operators import OperatorStatus
+from service.settings import Limits
 
 PATH = "/metrics"
+IDLE_BYTES = 150_000_000  # of a server without sessions, requests and large models
+try:
+    _VERSION = metadata.version("hetsyn")
+except metadata.PackageNotFoundError:  # run from its folder
+    _VERSION = "unknown"
 
 
 def _commit(times: ChunkTimes) -> Histogram:
@@ -56,6 +71,9 @@ class ServerCollector(Collector):
     batcher: Batcher
     catalog: ModelCatalog
     operator: OperatorStatus
+    limits: Limits
+    keys: Keys | None
+    certificate: CertificateFiles | None
 
     def collect(self) -> Iterator[Metric]:
         yield from _counted(self.counters)
@@ -72,10 +90,30 @@ class ServerCollector(Collector):
             ("hetsyn_connections", "Open connections.", len(self.connections)),
             ("hetsyn_sessions_held", "Open sessions in this process's memory.", sessions.open),
             ("hetsyn_session_bytes", "Bytes of memory that sessions take.", sessions.bytes),
+            ("hetsyn_memory_planned_bytes", "Memory that the process stays below.", self._planned_bytes()),
             ("hetsyn_models_offered", "Versions that new sessions may run on.", self.catalog.snapshot.count),
             ("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self.catalog.retired),
         ):
             yield GaugeMetricFamily(name, text, value=value)
+        for name, text, known in (  # without a value there is no sample
+            (
+                "hetsyn_store_up",
+                "1 if the last check of the store found no fault.",
+                None if sessions.store is None else float(sessions.store.is_up),
+            ),
+            (
+                "hetsyn_certificate_expiration_timestamp_seconds",
+                "When the first certificate of the chain expires.",
+                None if self.certificate is None else self.certificate.expires_at_s,
+            ),
+            (
+                "hetsyn_key_expiration_timestamp_seconds",
+                "When the next key expires.",
+                None if self.keys is None else self.keys.expires_at_s,
+            ),
+        ):
+            yield GaugeMetricFamily(name, text, value=known)
+        yield InfoMetricFamily("hetsyn_build", "The version of the server.", value={"version": _VERSION})
         ages = GaugeMetricFamily(
             "hetsyn_sessions_by_age", "Open sessions in this process's memory at the last sweep.", labels=["age"]
         )
@@ -94,11 +132,17 @@ class ServerCollector(Collector):
         operator.add_metric(labels, float(self.operator.in_use))
         yield operator
 
+    def _planned_bytes(self) -> int:
+        """Return what the limits allow, with the models: a container needs as much, and more for what is computed."""
+        models = sum(model.manifest.total_bytes for model in self.catalog.models())
+        return IDLE_BYTES + models + self.limits.max_session_bytes + self.limits.max_held_bytes
+
 
 def router(collector: ServerCollector) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
     collectors.register(collector)
+    ProcessCollector(registry=collectors)  # none where there is no /proc
 
     @routes.get(PATH, response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
@@ -139,6 +183,9 @@ def _histograms(timings: Timings) -> Iterator[Metric]:
     family = HistogramMetricFamily("hetsyn_batch_chunks", "Chunks that were computed together.", labels=["model"])
     for model, sizes in timings.batches():
         _add(family, (model,), sizes)
+    yield family
+    family = HistogramMetricFamily("hetsyn_event_loop_lag_seconds", "How late the event loop wakes a task.", labels=[])
+    _add(family, (), timings.lag)
     yield family
 
 

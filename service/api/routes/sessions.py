@@ -100,6 +100,7 @@ _IMPORT: dict[int | str, dict[str, Any]] = {
             413: "the body is too long",
             415: "a content type that is not accepted",
             422: "not an exported session, or a changed one; a wrong id; or `replace` is no truth value",
+            429: "the key has as many sessions as it may; see Retry-After",
             501: _NO_KEYS,
             503: "the server does not have the model's version, and another may have it; or " + _UNAVAILABLE,
         }

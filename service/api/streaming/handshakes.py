@@ -10,15 +10,15 @@ import binascii
 from base64 import b64decode
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from fastapi import Response
 
 from service.api import messages
 from service.api.infer import parse_query
 from service.api.messages import Field, lines_of, response_bytes
+from service.api.origins import check_origin
 from service.api.streaming.frames import accept_key
-from service.errors import OriginRefused, UnsupportedInput
+from service.errors import UnsupportedInput
 from service.keys.credential import of_bearer
 from service.live.text_frames import SUBPROTOCOL
 
@@ -95,18 +95,13 @@ def query_of(shake: Handshake, cors_origins: Collection[str] = ()) -> list[tuple
     """Parse the query of a handshake, and check its origin.
 
     Args:
-        cors_origins: origins of pages that may open streams, in lower case; the server's own host always may.
+        cors_origins: origins of pages that may open streams; the server's own host always may.
 
     Raises:
         OriginRefused: the page has another origin; browsers let any page open a WebSocket to any host.
         InputError, UnsupportedInput: the query or the subprotocols cannot be used.
     """
-    is_own = not shake.origin or _host_of(shake.origin) == shake.host.lower()
-    if not is_own and shake.origin.lower() not in cors_origins:
-        raise OriginRefused(
-            "a page of another origin may not open a stream: serve the page from this host and port, or start the "
-            "server with --cors-origin"
-        )
+    check_origin(shake.origin, shake.host, cors_origins)
     if shake.protocols and SUBPROTOCOL not in shake.protocols:
         raise UnsupportedInput(f"none of the offered subprotocols is spoken: offer {SUBPROTOCOL}, or none")
     return parse_query(shake.query)
@@ -140,13 +135,6 @@ def _credential(headers: Sequence[bytes], offered: Sequence[str]) -> Credential 
     given = [of_bearer(value.decode("latin-1")) or "" for value in headers]
     given += [name.removeprefix(KEY_PROTOCOL) for name in offered if name.startswith(KEY_PROTOCOL)]
     return Credential(given[0]) if len(given) == 1 else None
-
-
-def _host_of(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:  # http://[ raises it
-        return None
 
 
 def _is_key(text: bytes) -> bool:

@@ -185,8 +185,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._is_counted = True
             live = await self._opened()
         except Exception as error:
-            if isinstance(error, HetsynError):
-                self._counters.refused(error)
+            self._counters.refused(error)
             self._answer(Problem.of(error, f"GET {self._handshake.path}"))
             return
         if self.transport.is_closing():
@@ -390,8 +389,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._counters.chunks_abandoned += 1
             raise
         except Exception as error:
-            if isinstance(error, HetsynError):
-                self._counters.refused(error)
+            self._counters.refused(error)
             return live.refuse(Problem.of(error, f"WS {self._handshake.path}"))
 
     def _fail(self, error: HetsynError) -> None:

@@ -62,18 +62,22 @@ REPLICA = (
 
 # For each key: the expected revision, the value ("" deletes), and the time to live in ms. The result has a number, or
 # the text of an error, for each key, so that a failed key does not hide the results of the others. It is one string of
-# lines, because redis-py takes several microseconds for each element of an array.
+# lines, because redis-py takes several microseconds for each element of an array. What is no record may be shorter than
+# a revision: zeros stand for the rest of it, and NO_REVISION for no value.
 FENCED, COMMITTED, ALREADY = 0, 1, 2  # ALREADY: the key has the change's own revision
 _CHANGE = f"""
+local function revision(value)
+  return string.sub(value, 1, {REVISION_BYTES}) .. string.rep('\\0', {REVISION_BYTES} - #value)
+end
 local function change(key, expected, value, keep_ms)
   local stored = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
   if type(stored) == 'table' and stored.err then
     return stored.err
-  elseif stored == expected then
+  elseif revision(stored) == expected then
     local answer
     if value == '' then answer = redis.pcall('DEL', key) else answer = redis.pcall('SET', key, value, 'PX', keep_ms) end
     return type(answer) == 'table' and answer.err or {COMMITTED}
-  elseif stored == string.sub(value, 1, {REVISION_BYTES}) then
+  elseif revision(stored) == revision(value) then
     return {ALREADY}
   end
   return {FENCED}
@@ -124,7 +128,7 @@ def evalsha(script: str, keys: Sequence[Any], values: Sequence[Any]) -> tuple[An
 
 def arguments(change: Change) -> tuple[bytes, bytes, int]:
     """Make the script's arguments for one key."""
-    expected = b"" if change.expected == NO_REVISION else change.expected.to_bytes(REVISION_BYTES, "big")
+    expected = change.expected.to_bytes(REVISION_BYTES, "big")
     value = b"" if change.record is None else change.revision.to_bytes(REVISION_BYTES, "big") + change.record
     return expected, value, max(1, round(change.keep_s * 1000))
 
@@ -137,13 +141,12 @@ def as_answers(answer: bytes) -> list[Any]:
 
 
 def stored(session: str, answer: Any) -> Stored | HetsynError | None:
-    """Read the record in the answer to GET. An empty value is no record, as for the script."""
-    if not answer:
-        return None
+    """Read the record in the answer to GET. A value without a revision is none, as for the script."""
     if isinstance(answer, Exception):
         return refusal(session, answer)
-    value = bytes(answer)
-    return Stored(int.from_bytes(value[:REVISION_BYTES], "big"), value[REVISION_BYTES:])
+    value = bytes(answer or b"")
+    revision = int.from_bytes(value[:REVISION_BYTES].ljust(REVISION_BYTES, b"\0"), "big")
+    return None if revision == NO_REVISION else Stored(revision, value[REVISION_BYTES:])
 
 
 def result(change: Change, answer: Any, *, repeated: bool) -> CommitResult | HetsynError:

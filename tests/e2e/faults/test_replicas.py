@@ -1,12 +1,18 @@
-"""Three processes with one store in a file, behind the HAProxy of the page: every door gives the bits of one."""
+"""Three processes with one store in a file, started and behind HAProxy as the page says: they give the bits of one.
+
+Every door does, and clients see nothing of a process that is killed, or stopped and started again.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -14,12 +20,12 @@ import httpx
 import numpy as np
 import pytest
 
-from hetsyn_client import LiveStream, LiveStreams
+from hetsyn_client import LiveStream, LiveStreams, StreamingClient
 from hetsyn_client.columns import APPLIED
 from tests.support.clients.http_calls import metric
 from tests.support.clients.json_input import Json
-from tests.support.clients.recording_stream import pieces, stream
-from tests.support.paths import DOCS, MODELS
+from tests.support.clients.recording_stream import CHUNK_SAMPLES, pieces, stream
+from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT
 from tests.support.servers.server_process import START_TIMEOUT_S, RestartableServer, free_port
 from tests.support.tools import NO_TRITONCLIENT
 
@@ -28,6 +34,7 @@ pytestmark = pytest.mark.process
 PIECES = pieces()
 SAMPLES = [np.frombuffer(piece, "<i2") for piece in PIECES]
 MODEL = "speech-digits"
+CHUNK_S = CHUNK_SAMPLES / 8000
 
 
 class Replicas(NamedTuple):
@@ -57,7 +64,8 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
     pytest.importorskip("tritonclient.grpc", reason=NO_TRITONCLIENT)
     folder = tmp_path_factory.mktemp("replicas")
     shutil.copytree(MODELS / MODEL, folder / "models" / MODEL)  # alone, it is loaded sooner
-    options = ("--models", str(folder / "models"), "--store", f"file://{folder}/sessions.db", "--log-level", "warning")
+    options = ["--models", str(folder / "models"), "--store", f"file://{folder}/sessions.db", "--log-level", "warning"]
+    options += printed_options()
     ports = [free_port() for _ in range(3)]
     servers = [RestartableServer(*options, "--grpc-port", str(port)) for port in ports]
     url = f"http://127.0.0.1:{free_port()}"
@@ -67,7 +75,7 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
             server.ready()
         file = folder / "haproxy.cfg"
         file.write_text(configuration(url, servers))
-        proxy = subprocess.Popen(["haproxy", "-db", "-f", str(file)], stdin=subprocess.DEVNULL)
+        proxy = subprocess.Popen(["haproxy", "-f", str(file)], stdin=subprocess.DEVNULL)
         until_passes(url, proxy)
         replies = stream(servers[0].url, "expected", PIECES)
         expected = [reply["probabilities"] for reply in replies]
@@ -77,17 +85,30 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
             proxy.kill()
             proxy.wait()
         for server in servers:
-            server.stop()
+            server.process.terminate()
+        for server in servers:
+            server.stop()  # a second SIGTERM ends the time of --drain-s
+
+
+def printed(pattern: str) -> str:
+    """What a command of the page says."""
+    (found,) = re.findall(f"^{pattern}$", (DOCS / "guides/deployment.md").read_text(), re.MULTILINE)
+    return str(found)
+
+
+def printed_options() -> list[str]:
+    """The options of the page's server beside its store and port."""
+    return shlex.split(printed(r"FORWARDED_ALLOW_IPS=127.0.0.1 hetsyn serve --store \S+ --port 8001(.*)"))
 
 
 def configuration(url: str, servers: list[RestartableServer]) -> str:
     """The HAProxy configuration of the page, with the ports of this test."""
-    text = (DOCS / "guides/deployment.md").read_text()
-    (block,) = re.findall(r"^```haproxy\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    ports = {"8000": url.rpartition(":")[2]} | {f"800{n}": str(server.port) for n, server in enumerate(servers, 1)}
-    made, count = re.subn(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{ports[found[1]]}", block)
+    text = (ROOT / printed(r"haproxy -f (\S+)")).read_text()
+    ports = {"8000": url.rpartition(":")[2], "8404": str(free_port())}
+    ports |= {f"800{n}": str(server.port) for n, server in enumerate(servers, 1)}
+    made, count = re.subn(r"((?:127\.0\.0\.1|HOST\}):)(\d+)", lambda found: found[1] + ports[found[2]], text)
     assert count == len(ports)
-    return str(made)
+    return made
 
 
 def until_passes(url: str, proxy: subprocess.Popen[bytes]) -> None:
@@ -167,3 +188,72 @@ def test_a_sequence_over_http_passes_the_proxy_and_goes_on_over_grpc_at_each_pro
         with over_grpc.InferenceServerClient(address) as client:
             answers.append(asked(client, over_grpc, seq))
     assert answers == replicas.expected
+
+
+Answers = dict[int, list[float] | None]
+
+
+def over_infer(url: str) -> Answers:
+    answers: Answers = {}
+    with StreamingClient(url) as client:
+        for reply in client.stream_file(RECORDINGS / "seven.wav", CHUNK_S):
+            answers[reply["seq"]] = reply["probabilities"]
+            time.sleep(CHUNK_S)  # in real time, as a speaker
+    return answers
+
+
+def over_stream(url: str) -> Answers:
+    """The results that came, and the last one: those that were lost with a connection do not come again."""
+    frames: list[dict[str, Any]] = []
+    with LiveStream(url, sample_rate_hz=8_000, endpointing=False) as live:
+        for samples in SAMPLES:
+            frames += live.send(samples)
+            time.sleep(CHUNK_S)
+        frames += live.wait()
+        final = live.end()
+    answers = {frame["seq"]: frame["probabilities"] for frame in frames if frame["type"] == "Result"}
+    return answers | {len(SAMPLES): final["probabilities"]}
+
+
+def kill(server: RestartableServer) -> None:
+    server.kill()
+    server.restart()
+
+
+def roll(server: RestartableServer) -> None:
+    server.stop()  # SIGTERM
+    server.restart()
+
+
+@pytest.mark.parametrize(("streams", "least_s"), [(4, 0.0), pytest.param(12, 25.0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("fault", [kill, roll])
+def test_no_client_sees_that_each_process_ends_in_turn(
+    replicas: Replicas, fault: Callable[[RestartableServer], None], streams: int, least_s: float
+) -> None:
+    is_over = threading.Event()
+    says: list[Callable[[str], Answers]] = [over_stream if number % 4 == 3 else over_infer for number in range(streams)]
+    undisturbed = {say: say(replicas.servers[0].url) for say in set(says)}
+
+    def speak(say: Callable[[str], Answers]) -> list[int]:
+        """Stream the recording in one session after the other; the number of answers of each."""
+        counts, expected = [], undisturbed[say]
+        while not is_over.is_set():
+            answers = say(replicas.url)
+            assert expected | answers == expected
+            assert max(answers) == max(expected)
+            counts.append(len(answers))
+        return counts
+
+    began_s = time.monotonic()
+    with ThreadPoolExecutor(streams) as pool:
+        speakers = [pool.submit(speak, say) for say in says]
+        try:
+            for server in replicas.servers:
+                fault(server)
+            time.sleep(max(0.0, began_s + least_s - time.monotonic()))
+        finally:
+            is_over.set()
+        counts = [count for speaker in speakers for count in speaker.result()]
+    print(
+        f"{fault.__name__}: {time.monotonic() - began_s:.0f} s, {len(counts)} sessions, {sum(counts)} chunks, 0 errors"
+    )

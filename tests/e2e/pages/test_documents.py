@@ -28,7 +28,17 @@ from tests.support.artifacts.leaky_values import write_leaky
 from tests.support.clients.json_input import Json
 from tests.support.data.data_sets import write_mnist, write_speech_commands
 from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT, SPEECH
-from tests.support.repository.documents import ANSWERS, OWN_NETWORKS, PAGES, README, blocks, commands, name_of, typed
+from tests.support.repository.documents import (
+    ANSWERS,
+    OWN_NETWORKS,
+    PAGES,
+    README,
+    blocks,
+    commands,
+    name_of,
+    prose,
+    typed,
+)
 from tests.support.servers.server_process import free_port, wait_until_ready
 from tests.support.stores.valkey import BINARY, MISSING, ValkeyServer
 from tests.support.tools import NO_WATCH
@@ -293,6 +303,14 @@ def test_a_page_does_what_it_says(
         assert "seven.wav: seven" in printed
         assert shown.startswith("seven ")
         compare_sample_reply(page, printed, is_whole=is_whole)
+        if is_whole:
+            first, _ = json.JSONDecoder().raw_decode(printed, printed.index('{"session":"curl"'))
+            heard = dict(zip(first["labels"], first["probabilities"], strict=True))
+            least = json.loads((MODELS / "speech-digits/2/manifest.json").read_text())["acceptance_threshold"]
+            assert (
+                f"The first names `{first['label']}` at {heard['seven']:.0%} although `unknown` has "
+                f"{heard['unknown']:.0%}: `label` is the likeliest digit [from {least:.0%} on]("
+            ) in " ".join(prose(page).split())
     elif page.name == "model.md":
         assert "torch.Size([4, 20])" in shown
     elif page.name == "http-api.md":

@@ -22,6 +22,14 @@ BAD_JSON: Mapping[str, tuple[Json, int, str]] = {
     "unknown model": ({"model": "digitz", "input": events(5)}, 409, "the session runs on model 'digits'"),
     "unknown kind": ({"input": {"kind": "video"}}, 415, "send one of audio, events, dense"),
     "unknown field": ({"input": {**events(5), "label": "seven"}}, 422, "input.label is not a field"),
+    "misspelt field": ({"spike": True, "input": events(5)}, 422, "spike is not a field of this request: leave it out; "
+        "did you mean spikes?"),
+    "misspelt input": ({"inptu": events(5)}, 422, "did you mean input?"),
+    "misspelt member": (
+        {"input": {"kind": "events", "step": 2, "times": [0], "units": [0]}}, 422,
+        "input.step is not a field of this request: leave it out (1 more); did you mean steps?",
+    ),
+    "misspelt setting": ({"endpointing": {"silence": 0.5}, "input": events(5)}, 422, "did you mean silence_s?"),
     "unit out of range": (
         {"input": {"kind": "events", "steps": 2, "times": [0], "units": [CHANNELS]}}, 422, f"0-{CHANNELS - 1}"
     ),
@@ -67,13 +75,21 @@ async def test_bad_input_gets_a_problem_and_leaves_the_session(client: httpx.Asy
 
 BAD_SOUND: Mapping[str, tuple[Json, int, str]] = {
     "truncated base64": ({"input": {**audio(sound(10)), "data": "AAABA"}}, 422, "not complete base64"),
+    "data URL": (
+        {"input": {**audio(sound(10)), "data": "data:audio/wav;base64,AAAA"}}, 422,
+        "input.data is a data URL: send what follows its comma",
+    ),
+    "base64url": (
+        {"input": {**audio(sound(10)), "data": "AA-_"}}, 422,
+        "input.data is base64url: send base64, with + for -, / for _, and its padding",
+    ),
     "half a sample": ({"input": {**audio(sound(10)), "data": "AAAA"}}, 422, "3 bytes are not a whole number"),
     "other rate": ({"input": audio(sound(10), 16_000)}, 422, "8000 Hz, this chunk's is 16000 Hz"),
     "no rate": ({"input": audio(sound(10), 0)}, 422, "sample rate 0 Hz"),
     "other encoding": ({"input": {**audio(sound(10)), "encoding": "aac"}}, 422, "input.encoding"),
     "spikes": ({"input": events(5)}, 422, "the session began with audio"),
     "too long": ({"input": audio(sound(24_000))}, 413, "longer than 60000 bytes"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD_SOUND)
@@ -102,6 +118,7 @@ async def test_bad_sound_gets_a_problem_and_leaves_the_session(client: httpx.Asy
         (PCM, bytes(21), "", 422, "21 bytes are not a whole number"),
         ("audio/L16;rate=8000;rate=8000", bytes(20), "", 422, "'rate' occurs twice"),
         (PCM, bytes(20), "?seqq=1", 422, "seqq is not a query parameter"),
+        (PCM, bytes(20), "?sesion=a", 422, "spikes, timing; did you mean session?"),
         (PCM, bytes(20), "?seqq=1" + "&" * 31, 422, "seqq is not a query parameter"),
         (PCM, bytes(20), "?seqq=1" + "&" * 32, 422, "the query has more than 32 parameters"),
         (PCM, bytes(20), "?seq=one", 422, "seq: "),
@@ -117,6 +134,9 @@ async def test_bad_sound_gets_a_problem_and_leaves_the_session(client: httpx.Asy
         (EVENTS_TYPE, pack_events(5, [1], [1]) + b"x", "", 422, "the body has 17"),
         (EVENTS_TYPE, pack_events(501, [1], [1]), "", 413, "at most 500"),
         ("audio/aac", bytes(20), "", 415, "'audio/aac' is not accepted: send one of application/json"),
+        ("audio/webm;codecs=opus", bytes(20), "", 415, "a page sends PCM from an AudioWorklet"),
+        ("video/webm", bytes(20), "", 415, "in place of a MediaRecorder's file"),
+        ("multipart/form-data; boundary=x", bytes(20), "", 415, "the file itself as the body, with its content type"),
         ("application/x-www-form-urlencoded", b"{}", "", 415, "send one of application/json"),
         ("", b"{}", "", 415, "has no content type"),
         (PCM, bytes(60_001), "", 413, "longer than 60000 bytes"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,6 +73,20 @@ def test_every_operation_is_tried(document: dict[str, Any]) -> None:
     assert sorted(documented) == list(OPERATIONS)
 
 
+def test_references_lead_somewhere_and_problems_have_a_schema(url: str, document: dict[str, Any]) -> None:
+    for reference in re.findall(r'"\$ref": "([^"]*)"', json.dumps(document)):
+        assert reference.startswith("#/components/schemas/"), reference
+        assert reference.rpartition("/")[2] in document["components"]["schemas"], reference
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            contents = [answer.get("content", {}) for answer in operation["responses"].values()]
+            kinds = [content[PROBLEM_TYPE] for content in contents if PROBLEM_TYPE in content]
+            assert kinds == [{"schema": {"$ref": "#/components/schemas/Problem"}}] * len(kinds)
+    assert document["paths"]["/infer"]["post"]["security"] == [{}, {"key": []}]  # this server asks for none
+    schema = document["components"]["schemas"]["Problem"]
+    assert set(httpx.get(f"{url}/models/none").json()) == set(schema["required"])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_server_answers_as_documented(name: str, url: str, document: dict[str, Any]) -> None:
@@ -112,6 +128,26 @@ def test_other_methods_are_refused_with_the_ones_that_are_taken(url: str, docume
             response = httpx.request(method, url + path.format(session_id="a", name="digits"))
             assert response.status_code == 405, (method, path)
             assert set(response.headers["Allow"].split(", ")) == taken, (method, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "taken"),
+    [
+        ("", {"GET"}),
+        ("/health/ready", {"GET", "HEAD"}),
+        ("/models/digits", {"GET"}),
+        ("/models/digits/versions/1/config", {"GET"}),
+        ("/models/digits/infer", {"POST"}),
+        ("/models/digits/versions/1/infer", {"POST"}),
+        ("/repository/index", {"POST"}),
+        ("/repository/models/digits/load", {"POST"}),
+    ],
+)
+def test_open_inference_refuses_other_methods_the_same_way(url: str, path: str, taken: set[str]) -> None:
+    for method in set(METHODS) - taken:
+        response = httpx.request(method, f"{url}/v2{path}")
+        assert response.status_code == 405, method
+        assert set(response.headers["Allow"].split(", ")) == taken, method
 
 
 def test_a_session_is_described_as_documented(url: str, document: dict[str, Any]) -> None:

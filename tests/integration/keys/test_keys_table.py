@@ -126,6 +126,18 @@ def test_every_row_is_a_route(world: World) -> None:
             assert not unknown, (method, template, response.text)
 
 
+def test_the_description_says_what_asks_for_a_key(world: World) -> None:
+    document = httpx.get(f"{world.live.url}/openapi.json").json()
+    assert document["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            asks = HTTP[method.upper(), path] != "open"
+            assert operation.get("security") == ([{"key": []}] if asks else None), (method, path)
+            assert ({"401", "403", "429"} <= operation["responses"].keys()) is asks, (method, path)
+    for operation in (document["paths"]["/infer"]["post"], document["paths"]["/sessions/{session_id}/state"]["put"]):
+        assert {"413", "415", "429", "503"} <= operation["responses"].keys()
+
+
 def test_every_call_of_grpc_has_a_row() -> None:
     for module, name, servicer in ((service_pb2, "GRPCInferenceService", Servicer), (health_pb2, "Health", Health)):
         description = module.DESCRIPTOR.services_by_name[name]
@@ -172,12 +184,14 @@ def test_what_has_no_row_is_not_there(world: World, method: str, path: str) -> N
     assert answer.status_code == 404
 
 
-@pytest.mark.parametrize("method", ["DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("method", METHODS)
 def test_no_other_method_gets_past_the_table(world: World, method: str) -> None:
-    for (_, template), need in HTTP.items():
-        if (method, template) not in HTTP and need != "open":
+    for template in dict.fromkeys(path for _, path in HTTP):
+        if (method, template) not in HTTP:
             answer = httpx.request(method, world.live.url + filled(template), headers=bearer(world.nothing))
-            assert answer.status_code == 404, (method, template)
+            assert answer.status_code == 405, (method, template)
+            taken = {other for other, path in HTTP if path == template}
+            assert set(answer.headers["Allow"].split(", ")) == taken, (method, template)
 
 
 # --- sessions of others

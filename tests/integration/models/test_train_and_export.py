@@ -23,6 +23,7 @@ from export.own_network import export_network
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from service.contract.artifact import Artifact
 from tests.support.data.data import CLASSES, QUICK, spike_arrays, tone_folder, write_series_csv, write_shd_form
+from tests.support.data.wav import at_0_hz, wav
 from tests.support.data.words import write_words
 from tests.support.paths import ROOT
 from tests.support.tools import NO_ESPEAK
@@ -225,6 +226,7 @@ def test_every_door_leads_to_an_artifact(door: str, tmp_path: Path) -> None:
     at_bounds = re.search(r"[\d.]+% of the time constants lie at an end of their range", printed)
     assert at_bounds
     assert re.search(TESTED, printed)
+    assert json.loads((run / "test.json").read_text())["epoch"] == int(re.findall(r"chosen: (\d+)", printed)[-1])
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     hetsyn("export", str(run / "best.pt"), "--out", str(out), "--bank-size", "3")
     assert at_bounds[0].replace("of the time constants ", "") in hetsyn("inspect", str(out))
@@ -291,6 +293,21 @@ def test_a_group_that_would_leave_the_folder_of_the_runs_is_refused(tmp_path: Pa
 )
 def test_errors_name_their_cause(arguments: tuple[str, ...], message: str) -> None:
     assert message in hetsyn(*arguments, code=2)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "whole.npz", spikes=spike_arrays()[0], labels=spike_arrays()[1])
+    whole = (tmp_path / "whole.npz").read_bytes()
+    middle = len(whole) // 4
+    for damaged in (whole[:-30], whole[: len(whole) // 2], whole[:middle] + b"damage" + whole[middle + 6 :]):
+        (tmp_path / "a.npz").write_bytes(damaged)
+        printed = hetsyn("train", str(tmp_path / "a.npz"), "--out", str(tmp_path / "x"), code=2)
+        assert re.search(r"a\.npz: cannot be read as npz \(.+\): write it with numpy", printed)
+    for label in "ab":
+        (tmp_path / "tones" / label).mkdir(parents=True)
+        (tmp_path / "tones" / label / "1.wav").write_bytes(at_0_hz(wav(bytes(1600))))
+    printed = hetsyn("train", str(tmp_path / "tones"), "--out", str(tmp_path / "x"), code=2)
+    assert "tones/a/1.wav: the WAV file has a rate of 0 Hz: its header is damaged" in printed
 
 
 def test_an_unknown_speaker_is_named(words: Path) -> None:

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.keys.caller import Scope
+from service.keys.document import utc_now
 from service.runtime.onnx import operator_status
+from service.settings import AccessSettings
+from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.artifacts.gate import Gate
 from tests.support.clients.http_calls import metric, ok
 from tests.support.clients.json_input import events
+from tests.support.clients.live import NOTHING, opened
+from tests.support.clients.many import hub, silence
 from tests.support.paths import ROOT
 from tests.support.servers.in_process import ServeHttp
+from tests.support.servers.keyed import add_key, bearer
+from tests.support.servers.socket_server import Listening, listening
 from tests.support.stores.failing_store import FailingStore
+from tests.support.tools import NO_TRITONCLIENT
 
 PAGE = ROOT / "docs/reference/metrics.md"
 PARTS = ("queue", "engine", "store_commit")
+Door = Callable[[Listening], Awaitable[str]]
 
 
 async def test_every_refusal_is_counted_once(serve: ServeHttp) -> None:
@@ -52,6 +69,112 @@ async def test_a_refusal_counts_whatever_was_asked(serve: ServeHttp) -> None:
     assert metric(text, 'hetsyn_chunks_refused_total{error="http"}') == 2
 
 
+async def by_infer(server: Listening) -> str:
+    async with server.http() as client:
+        return str((await client.post("/infer", json={"input": events(3)})).json()["type"])
+
+
+async def by_v2(server: Listening) -> str:
+    spikes = {"name": "spikes", "datatype": "BOOL", "shape": [1, CHANNELS], "data": [False] * CHANNELS}
+    async with server.http() as client:
+        return str((await client.post("/v2/models/digits/infer", json={"inputs": [spikes]})).json()["type"])
+
+
+async def by_stream(server: Listening) -> str:
+    socket, _ = await opened(server)
+    await socket.send(NOTHING)
+    return (await socket.refused())[0]
+
+
+async def by_streams(server: Listening) -> str:
+    many, _ = await hub(server)
+    await many.opens("a")
+    return str((await many.chunks(silence([0], 0))).more[0]["problem"])
+
+
+async def by_grpc(server: Listening) -> str:
+    pytest.importorskip("tritonclient.grpc", reason=NO_TRITONCLIENT)
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    request = service_pb2.ModelInferRequest(model_name="digits")
+    request.inputs.add(name="spikes", datatype="BOOL", shape=[1, CHANNELS]).contents.bool_contents.extend(
+        [False] * CHANNELS
+    )
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.parts.grpc.port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request)
+    return str(caught.value.code().name)
+
+
+@pytest.mark.parametrize("send", [by_infer, by_v2, by_stream, by_streams, by_grpc])
+async def test_an_unexpected_error_is_counted_at_every_door(models: Path, gate: Gate, send: Door) -> None:
+    async with listening(models, gate, grpc_port=0 if send is by_grpc else None) as server, server.http() as client:
+        line = 'hetsyn_chunks_refused_total{error="internal"}'
+        assert metric((await client.get("/metrics")).text, line) == 0
+        gate.failure = ZeroDivisionError("a defect")
+        for count in (1, 2):
+            assert (await send(server)).lower().endswith("internal")
+            assert metric((await client.get("/metrics")).text, line) == count
+
+
+async def test_the_process_is_measured(serve: ServeHttp) -> None:
+    client = (await serve(max_session_bytes=7_000_000, max_held_bytes=20_000_000)).client
+    before = (await client.get("/metrics")).text
+    assert metric(before, f'hetsyn_build_info{{version="{metadata.version("hetsyn")}"}}') == 1
+    assert 177e6 < metric(before, "hetsyn_memory_planned_bytes") < 178e6  # with the models
+    assert metric(before, "process_resident_memory_bytes") > 1e7
+    assert 0 < metric(before, "process_open_fds") < metric(before, "process_max_fds")
+    assert metric(before, "process_start_time_seconds") < time.time()
+    began_s = time.process_time()
+    while time.process_time() < began_s + 0.3:  # the event loop of the server blocks: three wakes are late
+        pass
+    after = (await client.get("/metrics")).text
+    assert metric(after, "process_cpu_seconds_total") >= metric(before, "process_cpu_seconds_total") + 0.25
+
+    def late(text: str) -> float:
+        all_, soon = "hetsyn_event_loop_lag_seconds_count", 'hetsyn_event_loop_lag_seconds_bucket{le="0.1"}'
+        return metric(text, all_) - metric(text, soon)
+
+    assert late(after) >= late(before) + 1
+
+
+async def test_a_store_that_is_down_shows(serve: ServeHttp) -> None:
+    store = FailingStore()
+    server = await serve(store=store)
+    for store.down in (False, True, False):
+        await server.app.state.server.registry._sweep(0.0)
+        text = (await server.client.get("/metrics")).text
+        assert metric(text, "hetsyn_store_up") == (not store.down)
+    assert "\nhetsyn_store_up " not in (await (await serve()).client.get("/metrics")).text
+
+
+async def test_the_key_that_expires_next_shows(serve: ServeHttp, tmp_path: Path) -> None:
+    path, now = tmp_path / "keys.json", utc_now()
+    names = ("reader", "later", "soon", "renewed")
+    reader, *_ = (add_key(path, name, (Scope.metrics,)) for name in names)
+
+    async def shown() -> list[float]:
+        server.app.state.server.access_keys.refresh()
+        text = (await server.client.get("/metrics", headers=bearer(reader))).text
+        found = re.findall(r"^hetsyn_key_expiration_timestamp_seconds (\S+)", text, re.MULTILINE)
+        return [float(value) - now.timestamp() for value in found]
+
+    server = await serve(access=AccessSettings(keys=path))
+    server.clock.now_s = now.timestamp()
+    assert await shown() == []
+    document = json.loads(path.read_text())
+    for key, after_s in zip(document["keys"], (None, 200, 100, 10), strict=True):
+        (secret,) = key["secrets"]
+        if after_s is not None:
+            secret["expires_at"] = (now + timedelta(seconds=after_s)).isoformat()
+    key["secrets"].append({**secret, "id": "0" * len(secret["id"]), "expires_at": None})  # so the key stays
+    path.write_text(json.dumps(document))
+    for next_s in ([100.0], [200.0], []):
+        assert await shown() == next_s
+        server.clock.now_s += 101
+
+
 async def test_metrics_count_and_name_no_session(serve: ServeHttp) -> None:
     client = (await serve(store=FailingStore())).client
     for seq in (0, 0, 1):
@@ -74,7 +197,7 @@ async def test_metrics_count_and_name_no_session(serve: ServeHttp) -> None:
     operator = operator_status()
     labels = f'built="{str(operator.built).lower()}",kernel="{operator.kernel or "none"}"'
     assert metric(text, f"hetsyn_operator{{{labels}}}") == operator.in_use
-    assert all(line.startswith(("hetsyn_", "# HELP hetsyn_", "# TYPE hetsyn_")) for line in text.splitlines())
+    assert all(re.match(r"(# (HELP|TYPE) )?(hetsyn|process)_", line) for line in text.splitlines())
 
 
 async def test_the_text_is_what_a_parser_takes(serve: ServeHttp) -> None:
@@ -98,7 +221,7 @@ async def test_the_text_is_what_a_parser_takes(serve: ServeHttp) -> None:
 
 async def test_the_page_of_metrics_lists_each_of_them_and_no_other(serve: ServeHttp) -> None:
     text = (await (await serve()).client.get("/metrics")).text
-    kinds = {name: kind for _, name, kind in re.findall(r"^# (TYPE) (\S+) (\w+)$", text, re.MULTILINE)}
+    kinds = dict(re.findall(r"^# TYPE (hetsyn_\S+) (\w+)$", text, re.MULTILINE))
     rows = re.findall(r"^\| `(hetsyn_\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
     assert {name: kind for name, kind, _ in rows} == kinds
     assert len(rows) == len(kinds)

@@ -23,7 +23,7 @@ from tests.support.repository.prometheus import ALERTS, Prometheus, dashboard, q
 from tests.support.servers.socket_server import serving_models
 
 PATIENCE_S = 120.0
-_names = re.compile(r"\bhetsyn_[a-z_]+").findall
+_names = re.compile(r"\b(?:hetsyn|process)_[a-z_]+").findall
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,8 @@ def test_an_alert_fires_when_clients_lose_sessions(prometheus: Prometheus) -> No
 def test_every_metric_that_is_asked_for_exists(urls: list[str]) -> None:
     load(urls[0])
     text = httpx.get(f"{urls[0]}/metrics").text
-    exposed = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    families = list(text_string_to_metric_families(text))  # some have no sample, as without TLS
+    exposed = {sample.name for family in families for sample in family.samples} | {family.name for family in families}
     asked = {name for query in queries().values() for name in _names(query)}
     asked |= {name for rule in shipped_rules() for name in _names(rule["expr"])}
     for variable in dashboard()["templating"]["list"]:

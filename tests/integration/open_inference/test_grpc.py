@@ -164,7 +164,7 @@ async def test_calls_and_streams_are_bounded(tmp_path: Path) -> None:
                 live_call = service_pb2_grpc.GRPCInferenceServiceStub(other).ServerLive(service_pb2.ServerLiveRequest())
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await live_call
-                assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
             for stream in streams:
                 await stream.done_writing()
                 assert await stream.read() is grpc.aio.EOF
@@ -212,7 +212,7 @@ class Unread:
     async def send_initial_metadata(self, metadata: tuple[()]) -> None:
         pass
 
-    async def abort(self, code: Any, text: str) -> None:
+    async def abort(self, code: Any, text: str, metadata: Any) -> None:  # noqa: ARG002
         self.ended = code.name, text
 
 

@@ -23,6 +23,8 @@ from tests.support.artifacts.fake_graph import CHANNELS
 from tests.support.clients.open_inference import Chunk, Live, by_grpc_stream, live_server, rss_mib
 
 SERVICE = "/inference.GRPCInferenceService"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # with empty settings
+ACKNOWLEDGED = bytes(3) + b"\x04\x01" + bytes(4)  # the server's settings
 MANY = 500_000  # empty fields are a message of 1 MB
 MOST_MIB = 150  # the library's own copy of such a message has 44
 
@@ -98,7 +100,7 @@ async def test_silent_calls_of_one_client_leave_room_for_others(tmp_path: Path) 
                 await asyncio.sleep(0.01)
             with pytest.raises(grpc.aio.AioRpcError, match="4 calls and streams of this client are open") as caught:
                 await channel.unary_unary(live_call)(b"")
-            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
             stream = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")()
             with pytest.raises(grpc.aio.AioRpcError, match="4 calls and streams of this client are open"):
                 await stream.read()
@@ -134,3 +136,18 @@ async def test_contents_that_would_be_ignored_are_refused(live: Live) -> None:
     found = await refusal(live, message(one, outputs=[wanted]), "call")
     assert found == "outputs[0].parameters.binary_data: send true or false"
     assert "BOOL" in await refusal(live, message(given(int_contents=[1])), "call")
+
+
+@pytest.mark.parametrize(
+    ("sent", "limit"),
+    [(b"", "header"), (PREFACE, "header"), (PREFACE + ACKNOWLEDGED, "idle")],
+    ids=["silent", "no settings", "no call"],
+)
+async def test_a_connection_without_a_call_is_closed(tmp_path: Path, sent: bytes, limit: str) -> None:
+    (tmp_path / "models").mkdir()
+    times: dict[str, Any] = {f"{limit}_timeout_s": 0.3}
+    with live_server(tmp_path / "models", **times) as live:
+        reader, writer = await asyncio.open_connection(*live.grpc.split(":"))
+        writer.write(sent)
+        await asyncio.wait_for(reader.read(), 8)  # until its end; the other limit is longer
+        writer.close()

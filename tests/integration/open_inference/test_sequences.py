@@ -97,6 +97,7 @@ async def test_one_sequence_for_all_interfaces(live: Live, way: str) -> None:
     ("options", "sentence"),
     [
         ({"parameters": {"chunk_number": 3}}, "parameter 'chunk_number' is not one of this server"),
+        ({"parameters": {"sequenceid": 3}}, "did you mean sequence_id?"),
         ({"parameters": {"seq": 3}}, "send a sequence_id too"),
         ({"sequence_id": "a b"}, "session"),
         ({"sequence_id": "a" * 129}, "session"),
@@ -131,7 +132,7 @@ async def test_inputs_that_are_refused(tmp_path: Any, live: Live, way: str, valu
         assert sentence in await refused(live, way, {}, values=values)
 
 
-async def test_grpc_says_unavailable_only_if_nothing_was_applied(tmp_path: Any) -> None:
+async def test_grpc_says_unavailable_where_waiting_helps(tmp_path: Any) -> None:
     store = _Failing()
     with live_server(tmp_path / "models", store) as live:
 
@@ -145,7 +146,7 @@ async def test_grpc_says_unavailable_only_if_nothing_was_applied(tmp_path: Any) 
         assert await code(sequence_id="kept", parameters={"seq": 9}) == "StatusCode.FAILED_PRECONDITION"
         assert await code(parameters={"no": 1}) == "StatusCode.INVALID_ARGUMENT"
         store.fails = True
-        assert await code(sequence_id="kept") == "StatusCode.UNKNOWN"  # it may be committed
+        assert await code(sequence_id="kept") == "StatusCode.UNAVAILABLE"  # it may be committed
         store.fails = False
         assert steps(await send(live, "grpc", {"sequence_id": "kept"})) == [8]
         live.app.state.server.admission.admits = False

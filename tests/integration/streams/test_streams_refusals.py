@@ -63,6 +63,7 @@ async def test_a_wrong_frame_ends_the_connection_and_damages_no_session(
         ("encoding=events&session=a", 422, "sessions are opened by frames"),
         ("encoding=events&interim=false", 422, "'interim' is not one of /streams"),
         ("encoding=events&spikes=true", 422, "'spikes' is not one of /streams"),
+        ("encoding=events&modell=digits", 422, "did you mean model?"),
         ("encoding=mp3", 415, "encoding 'mp3' is not taken by /streams: send one of events, pcm_s16le, values"),
         ("encoding=mulaw&sample_rate=8000", 415, "encoding 'mulaw' is not taken by /streams"),
         ("encoding=pcm_f32le&sample_rate=8000", 415, "encoding 'pcm_f32le' is not taken by /streams"),

@@ -8,9 +8,10 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from hetsyn_client.carried_frame import MEDIA_TYPE, pack_frame, unpack_frame
+from hetsyn_client.loadtest.connections import Response
 from tests.long.faults.lines import HttpLine, Line
 from tests.long.faults.tally import ClientSession
-from tests.support.servers.target import HetsynTarget, Response, post
+from tests.support.servers.target import HetsynTarget, post
 
 
 class Door:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from tests.support.clients.connection import Connection
-from tests.support.servers.target import Address, Response
+from hetsyn_client.loadtest.connections import Connection, Response
+from tests.support.servers.target import Address
 
 REQUEST_TIMEOUT_S = 1.0
 

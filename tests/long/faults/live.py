@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
+from hetsyn_client.loadtest.connections import Response
 from hetsyn_client.sources.bodies import encoding_of
 from tests.long.faults.clients import GIVE_UP_S, PAUSE_S, Acknowledgements, ReferenceRecording
 from tests.long.faults.lines import REQUEST_TIMEOUT_S, HttpLine, Unanswered
 from tests.long.faults.tally import ClientSession, Tally
 from tests.support.clients.websocket import TEXT, WebSocket, handshake, masked
-from tests.support.servers.target import HetsynTarget, Response
+from tests.support.servers.target import HetsynTarget
 
 CUT_SHARE, MOVE_SHARE = 0.06, 0.04  # of the turns of a client
 THINK_S = (0.0, 0.06)  # between two turns

@@ -14,16 +14,16 @@ from tritonclient.grpc import InferResult as GrpcResult
 from tritonclient.grpc import service_pb2
 from tritonclient.http import InferResult as HttpResult
 
+from hetsyn_client.loadtest.connections import Response
 from tests.long.faults.doors import Door
 from tests.long.faults.lines import REQUEST_TIMEOUT_S, Unanswered
 from tests.long.faults.tally import ClientSession
-from tests.support.servers.target import OpenInferenceTarget, Response
+from tests.support.servers.target import OpenInferenceTarget
 
 MEMBERS = ("session", "seq", "end", "label", "probabilities", "total_steps")  # of a reply that every door has
-# UNKNOWN: the store did not answer. Codes that are not here come from the client's side of the call
+# Codes that are not here come from the client's side of the call
 STATUSES = {
     grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.UNKNOWN: 503,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 503,
     grpc.StatusCode.INVALID_ARGUMENT: 422,
     grpc.StatusCode.NOT_FOUND: 404,
@@ -180,7 +180,7 @@ class GrpcLine:
 
 
 def problem_of(code: grpc.StatusCode, words: str) -> bytes:
-    """A refusal as the JSON of a problem, by its sentence: gRPC has neither the kind nor the expected number."""
+    """A refusal as the JSON of a problem, by its sentence: gRPC has no kind."""
     for kind, sentence in SENTENCES.items():
         if (found := sentence.search(words)) is not None:
             expected = {"expected_seq": int(number)} if (number := found.groupdict().get("seq")) else {}

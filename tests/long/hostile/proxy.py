@@ -20,7 +20,7 @@ PROGRAM = "haproxy"
 
 
 def configuration(text: str, port: int, servers: Sequence[int], replaced: Mapping[str, str]) -> str:
-    """The configuration with servers that stand in it, in place of those that Docker's DNS has.
+    """The configuration with these servers, in place of those that Docker's DNS has and those of the guide.
 
     Args:
         text: of ``docker/haproxy.cfg``.
@@ -34,10 +34,11 @@ def configuration(text: str, port: int, servers: Sequence[int], replaced: Mappin
     text = re.sub(r"^resolvers .*?(?=^\S)", "", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^frontend metrics.*?(?=^\S|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
     names = "".join(f"    server api{n} 127.0.0.1:{each}\n" for n, each in enumerate(servers))
-    text, found = re.subn(r"^ +server-template .*\n", names, text, flags=re.MULTILINE)
+    shipped = r"^(\.if .*\n)? +server-template .*\n(\.else\n( +server .*\n)+\.endif\n)?"  # an older one has no choice
+    text, found = re.subn(shipped, names, text, flags=re.MULTILINE)
     if found != 1:
         raise ValueError("the configuration has no line server-template")
-    for old, new in {"bind :8000": f"bind 127.0.0.1:{port}", **replaced}.items():
+    for old, new in {r"bind \S*:8000\b\"?": f"bind 127.0.0.1:{port}", **replaced}.items():
         text, found = re.subn(old, new, text)
         if not found:
             raise ValueError(f"the configuration has no {old!r}")

@@ -13,7 +13,8 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from tests.support.servers.target import Address, Response
+from hetsyn_client.loadtest.connections import Response
+from tests.support.servers.target import Address
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 SUBPROTOCOL = "hetsyn.v1"

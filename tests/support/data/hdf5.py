@@ -15,13 +15,14 @@ def write_h5(
     units: Sequence[Sequence[int]],
     labels: Sequence[int] | None = None,
     keys: Sequence[str] | None = None,
+    kind: str = "float64",
 ) -> None:
-    """Write examples: times in seconds, units, and the number and name of each label."""
+    """Write examples: times of a type, units, and the number and name of each label."""
     with h5py.File(path, "w") as file:
-        for name, rows, kind in (("times", times, np.float64), ("units", units, np.uint16)):
-            data = file.create_dataset(f"spikes/{name}", (len(rows),), h5py.vlen_dtype(kind))
+        for name, rows, dtype in (("times", times, kind), ("units", units, "uint16")):
+            data = file.create_dataset(f"spikes/{name}", (len(rows),), h5py.vlen_dtype(np.dtype(dtype)))
             for number, row in enumerate(rows):
-                data[number] = np.asarray(row, kind)
+                data[number] = np.asarray(row, dtype)
         if labels is not None:
             file["labels"] = np.asarray(labels)
         if keys is not None:

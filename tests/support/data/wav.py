@@ -15,3 +15,8 @@ def wav(frames: bytes, rate_hz: int = 8000, channels: int = 1, width: int = 2) -
         writer.setframerate(rate_hz)
         writer.writeframes(frames)
     return file.getvalue()
+
+
+def at_0_hz(file: bytes) -> bytes:
+    """The file with a rate of 0 Hz, as a damaged header has it."""
+    return file[:24] + bytes(4) + file[28:]

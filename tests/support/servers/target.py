@@ -12,14 +12,6 @@ from hetsyn_client.events import HEADER
 from hetsyn_client.sources.bodies import encoding_of
 
 
-class Response(NamedTuple):
-    """A server's response; its body is not decoded."""
-
-    status: int
-    body: bytes = b""
-    retry_after_s: float | None = None
-
-
 class Address(NamedTuple):
     """Address of a server."""
 

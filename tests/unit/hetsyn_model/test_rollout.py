@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Any, get_args
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from hetsyn_model import Events, Network, NetworkSpec, SurrogateSpec, initial_state, native
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import NeuronSpec, Rule
+from hetsyn_model.spec import NeuronSpec, PathSpec, Rule
 from hetsyn_model.state import FORMS, Form
 from hetsyn_model.step import step
 from tests.support.networks.networks import CASES, KINDS, small_network
@@ -111,6 +112,56 @@ def test_steps_are_the_rollout(form: Form, rule: Rule) -> None:
     assert state["decision.step"].tolist() == [40] * 5
 
 
+@pytest.mark.parametrize(("name", "form"), in_pairs(product(KINDS, FORMS)))
+def test_steps_have_the_gradients_of_the_rollout(name: str, form: Form) -> None:
+    made = network(name, "spike_count", bias=True)
+    rolled = made.rollout(spikes(steps=12), form)
+    wanted = gradients(made, rolled)
+    compiled = made.compile(form)
+    state = initial_state(compiled.layout, 5, torch.float64)
+    outputs = []
+    for t in range(12):
+        state, output = step(compiled, state, spikes(steps=12)[:, t])
+        outputs.append(output)
+    readout = torch.stack([output.readout for output in outputs], 1)
+    hidden = [torch.stack(each, 1) for each in zip(*(output.hidden_spikes for output in outputs), strict=True)]
+    assert torch.equal(readout, rolled.readout)
+    assert all(torch.equal(a, b) for a, b in zip(hidden, rolled.hidden_spikes, strict=True))
+    got = gradients(made, replace(rolled, readout=readout, hidden_spikes=hidden, scores=state["decision.score"]))
+    assert wanted.keys() == got.keys()
+    for key, value in wanted.items():
+        assert torch.allclose(value, got[key], rtol=1e-6, atol=1e-9), key
+
+
+def test_a_gradient_through_delays_of_a_step_is_refused() -> None:
+    made = small_network("hetsyn", "sum_softmax", channels=20, paths=(PathSpec(), PathSpec(3)))
+    compiled = made.compile("bank")
+    state = initial_state(compiled.layout, 5)
+    for t in range(9):
+        state, output = step(compiled, state, spikes()[:, t].float())
+    with pytest.raises(RuntimeError, match=r"a step has no gradient through delays: train with Network\.rollout"):
+        output.readout.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["homneu", "alif", "lif-own", "lif-at-once"])
+def test_thresholds_and_kappas_that_require_gradients_get_them(name: str) -> None:
+    found = []
+    for form in FORMS:  # the exact form runs in plain torch
+        made = network(name)
+        own = [
+            values.requires_grad_()
+            for layer in made.named_layers().values()
+            for values in (layer.threshold, layer.kappa)
+            if values is not None
+        ]
+        gradients(made, made.rollout(spikes(), form))
+        found.append([values.grad for values in own])
+    assert found[0]
+    for exact, bank in zip(*found, strict=True):
+        assert float(exact.abs().max()) > 0
+        assert torch.allclose(exact, bank, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_what_follows_a_streams_end_does_not_count(rule: Rule) -> None:
     made = network(rule=rule)
@@ -191,8 +242,16 @@ def test_clamping_keeps_decays_legal() -> None:
         (torch.zeros(5, 20), r"not \[batch, steps, channels\]"),
         (torch.full((1, 1, 20), float("nan")), "not finite"),
         (torch.zeros(1, 1, 20).numpy(), "ndarray"),
+        (
+            torch.full((1, 1, 20), 0.5),
+            "other than 0 and 1: give spikes, or describe a network with input_kind 'values'",
+        ),
+        (torch.full((1, 1, 20), 2), "other than 0 and 1"),
+        (-torch.ones(1, 1, 20), "other than 0 and 1"),
+        (Events.of(torch.full((1, 1, 20), 0.5)), "other than 0 and 1"),
+        (Events.of(torch.full((1, 1, 20), torch.inf)), "not finite"),
     ],
 )
-def test_misshaped_spikes_are_refused(value: Tensor, message: str) -> None:
+def test_spikes_of_another_shape_or_value_are_refused(value: Tensor | Events, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network().rollout(value)

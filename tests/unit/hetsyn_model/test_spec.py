@@ -49,6 +49,11 @@ from hetsyn_model.state import FORMS, initial_state
         (lambda: NetworkSpec(channels=1, hidden=(1,), outputs=1, dropout=1.0), "dropout"),
         (lambda: NetworkSpec(channels=1, hidden=(1,), outputs=1, step_s=0), "step_s"),
         (lambda: variant("rnn"), "variant"),  # type: ignore[arg-type]
+        (
+            lambda: NetworkSpec(1, (2,), 2, neuron=(NeuronSpec(), NeuronSpec())),  # type: ignore[arg-type]
+            "neuron: a tuple: give one NeuronSpec, which all layers have",
+        ),
+        (lambda: NetworkSpec(1, (2,), 2, decision="last"), "decision: a str: give one DecisionSpec"),  # type: ignore[arg-type]
         (lambda: NetworkSpec(1, (2,), 2, input_kind="sound"), "input_kind: 'sound' is none of"),  # type: ignore[arg-type]
         (lambda: NeuronSpec(potential="volts"), "neuron.potential: 'volts' is none of"),  # type: ignore[arg-type]
         (lambda: NeuronSpec(reset="hard"), "neuron.reset: 'hard' is none of"),  # type: ignore[arg-type]

@@ -46,8 +46,7 @@ def test_an_error_is_the_same_problem_in_every_interface() -> None:
         (errors.Overloaded("later", 1.5), {"Retry-After": "2"}, 1013, "UNAVAILABLE"),
         (errors.ShuttingDown("elsewhere"), {"Retry-After": "1"}, 1012, "UNAVAILABLE"),
         (errors.KeyLimitReached("slower"), {"Retry-After": "1"}, 4429, "RESOURCE_EXHAUSTED"),
-        # clients of gRPC send again by themselves after UNAVAILABLE: then nothing may have been applied
-        (errors.StoreUnavailable("later"), {"Retry-After": "1"}, 1013, "UNKNOWN"),
+        (errors.StoreUnavailable("later"), {"Retry-After": "1"}, 1013, "UNAVAILABLE"),
         (errors.StoreFull("later"), {"Retry-After": "1"}, 1013, "UNAVAILABLE"),
         (errors.KeyRefused("a key"), {"WWW-Authenticate": 'Bearer realm="hetsyn"'}, 4401, "UNAUTHENTICATED"),
         (errors.TooSlow("faster"), {"Connection": "close"}, 4408, "DEADLINE_EXCEEDED"),

@@ -112,7 +112,7 @@ def attack_silence(stage: Stage) -> Mapping[str, Figure]:
         codes = [error.code().name for call in calls if (error := call.exception(timeout=60.0)) is not None]
         silent_s = time.monotonic() - began_s
         return {
-            "silent_s": silent_s, "refused": codes.count("RESOURCE_EXHAUSTED"),
+            "silent_s": silent_s, "refused": codes.count("UNAVAILABLE"),
             "late": codes.count("DEADLINE_EXCEEDED"), "afterwards": attacked.outcome("ServerLive", b""),
         }  # fmt: skip
 

@@ -14,7 +14,15 @@ URL = "http://127.0.0.1:1"
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        (["--streams", "3", "--closed", "3"], "--streams and --closed cannot be used together"),
+        *(
+            (options, "--streams, --closed and --find-streams cannot be used together: choose one")
+            for options in (
+                ["--streams", "3", "--closed", "3"],
+                ["--find-streams", "100", "--streams", "3"],
+                ["--find-streams", "100", "--closed", "3"],
+            )
+        ),
+        (["--find-streams", "0"], "--find-streams"),
         (["--transport", "grpc"], "'grpc' is not one of 'infer', 'stream', 'streams', 'open-inference'"),
         (["--json", "no/such/folder/x.json"], "make it first"),
         (["--html", "no/such/folder/x.html"], "make it first"),

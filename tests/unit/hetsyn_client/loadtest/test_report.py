@@ -51,7 +51,7 @@ def test_the_table_of_a_terminal() -> None:
     ],
 )
 def test_a_page_shows_the_latency_and_loads_nothing(measured: Measurement) -> None:
-    page = as_html("<m> & more", measured)
+    page = as_html(["<m> & more"], measured)
     assert "<p>&lt;m&gt; &amp; more</p><p>errors: 1 refused (503)</p>" in page
     assert f"<td>{measured.latency.max_ms:,.1f}</td>" in page
     assert not re.search("src=|href=|url\\(|@import", page)
@@ -66,7 +66,7 @@ def test_a_page_shows_the_latency_and_loads_nothing(measured: Measurement) -> No
 
 
 def test_a_page_of_a_run_without_answers_has_no_plot() -> None:
-    assert "<svg" not in as_html("nothing", EMPTY)
+    assert "<svg" not in as_html(["nothing"], EMPTY)
 
 
 def test_notes_say_what_a_reader_must_know() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hetsyn_client.errors import ServiceProblem, ServiceUnreachable, SessionLost
 from hetsyn_client.protocol.calls import Calls, SessionOptions
 from hetsyn_client.protocol.session_steps import SessionSteps
-from hetsyn_client.protocol.steps import Broken, Pause, Request, Response, Step, Steps, T
+from hetsyn_client.protocol.steps import Broken, Now, Pause, Request, Response, Step, Steps, T
 from hetsyn_client.sources.bodies import Body
 
 CHUNK = Body(b"\x01\x00", "audio/pcm;encoding=pcm_s16le;rate=8000")
@@ -26,10 +26,11 @@ def refused(status: int, headers: Mapping[str, str] | None = None, **members: An
 
 
 class Script:
-    """Answers steps in order. Pauses need no answer."""
+    """Answers steps in order. Pauses need no answer. ``now_s`` is the time, which pauses let pass."""
 
     def __init__(self, *answers: object) -> None:
         self._answers = list(answers)
+        self.now_s = 0.0
         self.steps: list[Step] = []
 
     def run(self, steps: Steps[T]) -> T:
@@ -37,7 +38,11 @@ class Script:
             step = next(steps)
             while True:
                 self.steps.append(step)
-                answer = None if isinstance(step, Pause) else self._answers.pop(0)
+                if isinstance(step, Pause):
+                    self.now_s += step.seconds
+                    answer: object = None
+                else:
+                    answer = self.now_s if isinstance(step, Now) else self._answers.pop(0)
                 if isinstance(answer, Broken):
                     step = steps.throw(answer)
                 else:
@@ -160,3 +165,12 @@ def test_it_is_repeated_as_often_as_somebody_likes() -> None:
     with pytest.raises(ServiceUnreachable):
         script.run(one.send(CHUNK))
     assert len(script.pauses) == 1_200
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "1"}])
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_without_a_server_is_asked_again(status: int, headers: Mapping[str, str]) -> None:
+    one = begun(session())
+    script = Script(refused(status, headers), ok(seq=1))
+    assert script.run(one.send(CHUNK))["seq"] == 1
+    assert script.pauses == [1.0 if headers else 0.1]

@@ -36,6 +36,7 @@ FRAMES = [
     end("[no]", 0.1, 0.72),
     end(None, 0.72, 3.0),
     end("yes", 3.0, 13.5),
+    end(None, 13.5, 14.0) | {"probabilities": [0.75, 0.25]},
 ]
 
 
@@ -46,6 +47,7 @@ def test_words_are_lines_with_times(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == [
         "   0.10 -    0.72 s  [no]          75.0%",
         "   3.00 -   13.50 s  yes           75.0%",
+        "  13.50 -   14.00 s  no word",
         "x.wav: [no] yes (digits 1)",
     ]
 
@@ -70,7 +72,8 @@ def test_what_is_no_word_is_told_from_silence(
         show(BEGIN)
         show(end(None, 0.0, 0.6) | {"probabilities": probabilities})
         show(end(None, 0.6, 3.0))
-    assert capsys.readouterr().out == f"x.wav: {said} (digits 1)\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["   0.00 -    0.60 s  no word"] * (said == "no word") + [f"x.wav: {said} (digits 1)"]
 
 
 def test_one_word_and_a_trace() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +96,29 @@ def test_a_loaded_network_goes_on_following() -> None:
     assert bank_of(loaded) != bank_of(made)
     assert loaded.banks["hidden1"].size == 4
     assert max(loaded.kernel_errors().values()) < 3e-2
+
+
+@pytest.mark.parametrize("policy", [{"error_bound": 1e-2}, {"hold": True}, {"size": 4, "hold": True}])
+def test_a_loaded_network_has_the_bound_and_the_hold(policy: dict[str, Any], tmp_path: Path) -> None:
+    made = network()
+    made.fit_banks(**policy)
+    torch.save(made.save(), tmp_path / "network.pt")
+    loaded = Network.load(torch.load(tmp_path / "network.pt", weights_only=True))
+    before = bank_of(made)
+    for each in (made, loaded):
+        move_decays(each)
+    assert bank_of(loaded) == bank_of(made)
+    assert (bank_of(loaded) == before) == ("hold" in policy)
+
+
+def test_a_network_saved_by_an_earlier_version_is_loaded() -> None:
+    made = network()
+    made.fit_banks(size=4)
+    saved = {name: made.save()[name] for name in ("spec", "banks", "tensors")}
+    loaded = Network.load(saved)
+    for each in (made, loaded):
+        move_decays(each)
+    assert bank_of(loaded) == bank_of(made)
 
 
 def test_a_bank_of_a_size_follows_many_small_steps() -> None:

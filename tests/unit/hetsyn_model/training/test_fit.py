@@ -16,7 +16,7 @@ from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecErr
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training import Config, ConfigError, DataError, fit, load_config
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.datasets.examples import Item
+from hetsyn_model.training.datasets.examples import Examples, Item
 from hetsyn_model.training.datasets.read_arrays import as_arrays, examples_of
 from hetsyn_model.training.fitting import CONFIG, TEST, VALIDATION, DeviceError
 from hetsyn_model.training.loop import METRICS
@@ -25,8 +25,10 @@ from tests.support.data.data import (
     CLASSES,
     series_arrays,
     spike_arrays,
+    write_pcm,
     write_series_csv,
 )
+from tests.support.data.words import words
 
 SETTINGS: dict[str, Any] = {
     "network": {"hidden": [16]},
@@ -87,6 +89,27 @@ def test_weights_that_are_not_finite_are_no_result() -> None:
         fit(spikes, labels, config={"training": {"epochs": 3, "learning_rate": 1e30}})
 
 
+@pytest.mark.parametrize("rule", ["sum_softmax", "late_softmax"])
+def test_streams_of_which_no_step_counts_are_trained_with_the_others(rule: str) -> None:
+    spikes, labels = spike_arrays(36)
+    cut = [each[: 20 + index % 6] for index, each in enumerate(spikes)]
+    silent = {"tail_steps": 0, "served_tail_steps": 0}
+    config = {"training": ONE_EPOCH["training"] | silent, "decision": {"rule": rule, "skip_steps": 22}}
+    _, history = fit(cut, labels, config=config)
+    assert 0.0 < history.loss[0] < 10.0
+
+
+def test_a_recording_longer_than_the_noise_is_trained(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    for name in CLASSES[:2]:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for take in range(4):
+            write_pcm(tmp_path / "data" / name / f"{take}.wav", 0.1 * noise.uniform(-1, 1, 2**19 + 9 * take), 44_100)
+    sound = {"sample_rate_hz": 44_100, "step_samples": 2048, "window_samples": 2048, "bands": 8, "levels": 4}
+    _, history = fit(tmp_path / "data", config=ONE_EPOCH | {"encoder": {"audio": sound}})
+    assert 0.0 < history.loss[0] < 10.0
+
+
 def test_spikes_with_times_have_the_steps_of_your_own_network() -> None:
     """Not those of the configuration: the manifest says the network's."""
     rng = np.random.default_rng(0)
@@ -115,6 +138,7 @@ def test_values_become_spikes_by_an_encoder_that_is_kept(tmp_path: Path) -> None
     assert kept.encoder == fitted.checkpoint.encoder
     assert kept.config == load_config(SETTINGS, "values").to_dict()
     assert kept.network.spec.channels == 2 * 2 * 12
+    assert not kept.network.save()["hold"]  # only the training held its banks
 
 
 def test_the_test_is_taken_once(tmp_path: Path) -> None:
@@ -236,6 +260,27 @@ def test_a_mistake_is_one_sentence(arguments: dict[str, Any], error: type[Except
     with pytest.raises(error, match=message) as raised:
         fit(**given)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"network": {"bias": True}}, {"neuron": {"decays": "neuron"}}, {"neuron": {"decay_range": [0.0, 0.0]}}]
+)
+def test_a_tied_layer_that_cannot_be_untied_is_refused_before_it_is_trained(
+    changed: dict[str, Any], tmp_path: Path
+) -> None:
+    data = Examples("audio", tuple(words(12, 0)), CLASSES, "words")
+    with pytest.raises(ConfigError, match=r"training\.tied: .* set training\.tied to false, or network\.bias to false"):
+        fit(data, config={"training": {"epochs": 1, "tied": True}} | changed, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_threshold_that_would_not_be_trained_is_refused() -> None:
+    own = Network(NetworkSpec(channels=12, hidden=(4,), outputs=3))
+    threshold = own.layer("hidden1").threshold
+    assert threshold is not None
+    threshold.requires_grad_()
+    with pytest.raises(ConfigError, match=r"layers\.0\.threshold requires a gradient, but fit trains parameters alone"):
+        fit(SPIKES, LABELS, network=own, config=ONE_EPOCH)
 
 
 def test_labels_of_a_path_are_its_own(tmp_path: Path) -> None:

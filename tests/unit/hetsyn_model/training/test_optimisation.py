@@ -49,11 +49,13 @@ class Scaled:
         return b"none"
 
 
-def one_update(folder: Path, factor: float, **changes: Any) -> tuple[Network, Network, History]:
+def one_update(
+    folder: Path, factor: float, *, masks: dict[str, Tensor] | None = None, **changes: Any
+) -> tuple[Network, Network, History]:
     """A network before and after one update."""
     before, after = Network(SPEC, seed=1), Network(SPEC, seed=1)
     how = {"learning_rate": 0.1, "bank_size": 2, "decay_rate_factor": 2.0} | changes
-    history = train(folder, {}, after, Scaled(factor), Optimisation(1, 1, schedule=lambda _: 1.0, **how))
+    history = train(folder, {}, after, Scaled(factor), Optimisation(1, 1, schedule=lambda _: 1.0, **how), masks=masks)
     return before, after, history
 
 
@@ -62,6 +64,14 @@ def test_weights_and_decays_have_a_weight_decay_each(tmp_path: Path) -> None:
     for (name, start), (_, end) in zip(before.named_parameters(), after.named_parameters(), strict=True):
         kept = 1 - 0.1 * 2.0 * 0.2 if name in before.decays() else 1 - 0.1 * 0.5
         assert torch.allclose(end, kept * start, rtol=1e-6), name
+
+
+def test_masked_decays_stay_where_they_are(tmp_path: Path) -> None:
+    name, decays = "layers.0.r_in", Network(SPEC, seed=1).layer("hidden1").r_in
+    mask = torch.rand(decays.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    before, after, _ = one_update(tmp_path, 1.0, decay_weight_decay=0.2, masks={name: mask})
+    stayed = before.decays()[name] == after.decays()[name]
+    assert torch.equal(stayed, mask)
 
 
 def test_a_gradient_is_clipped_unless_there_is_no_limit(tmp_path: Path) -> None:

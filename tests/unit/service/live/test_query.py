@@ -57,6 +57,7 @@ def test_spikes_and_times_can_be_asked_for() -> None:
         ("encoding=values", InputError, "send channels=3 where a row has 3 numbers"),
         ("encoding=values&channels=0", InputError, "is no number of channels"),
         ("encoding=events&encoding=events", InputError, "occurs twice"),
+        ("encodng=events", InputError, "; did you mean encoding?"),
         ("encoding=events&seq=3", InputError, "'seq' is not one of a stream"),
         ("encoding=events&interim=no", InputError, "send true or false"),
         ("encoding=events&spikes=yes!", InputError, "spikes: send true or false"),

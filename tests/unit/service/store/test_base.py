@@ -60,6 +60,14 @@ async def test_a_deleted_session_may_begin_again_and_its_old_revision_is_fenced(
     assert await records(store, "a") == [b"new"]
 
 
+async def test_a_record_of_any_length_is_deleted(store: StateStore) -> None:
+    lengths = range(10)
+    await store.commit([put(f"s{length}", NO_REVISION, length + 1, bytes(length)) for length in lengths])
+    assert await records(store, *(f"s{length}" for length in lengths)) == [bytes(length) for length in lengths]
+    assert await store.commit([delete(f"s{length}", length + 1) for length in lengths]) == [COMMITTED] * 10
+    assert await records(store, *(f"s{length}" for length in lengths)) == [None] * 10
+
+
 async def test_of_many_that_change_one_revision_one_comes_first(
     store: StateStore, make_store: Callable[[], StateStore], start_store: StartStore
 ) -> None:

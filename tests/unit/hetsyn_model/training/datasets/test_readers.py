@@ -197,8 +197,8 @@ def test_a_folder_without_an_order_is_one_sentence(names: tuple[str, ...], messa
 
 def test_a_recording_that_is_too_long_is_one_sentence(tmp_path: Path) -> None:
     folder = tone_folder(tmp_path / "tones", 1)
-    write_pcm(folder / "low/long.wav", np.zeros(480_000))
-    with pytest.raises(DataError, match="a recording has 60 s: cut recordings into pieces of at most 50 s"):
+    write_pcm(folder / "low/long.wav", np.zeros(1_608_000))
+    with pytest.raises(DataError, match="a recording has 201 s: cut recordings into pieces of at most 200 s"):
         read(folder, AUDIO)
 
 
@@ -268,14 +268,15 @@ GOOD: dict[str, Any] = {
         ({"labels": np.array(["a"])}, "2 examples in offsets, but 1 labels: give each example one label"),
         ({"labels": np.array([["a"], ["b"]])}, "labels has the shape (2, 1)"),
         ({"offsets": np.array([0, 2, 1])}, "offsets do not go up from 0 to 2"),
-        ({"units": np.array([0.0, 1.0])}, "example 0 has times of float64 and units of float64"),
-        ({"times": np.array(["a", "b"])}, "example 0 has times of <U1 and units of int64: give seconds and whole"),
-        ({"units": np.array([0, 2**33])}, "example 1 has a unit below 0, or not below 1,000,000"),
+        ({"units": np.array([0.0, 1.5])}, "example 1: units[0] is 1.5, which is not a whole number"),
+        ({"times": np.array(["a", "b"])}, "example 0: times and units, <U1 [1] and int64 [1], are not numbers"),
+        ({"units": np.array([0, 1_000_000])}, "example 1 has a unit that is not below 1,000,000"),
         ({"labels": np.array([0.0, np.nan])}, "the label of example 1 is not a number"),
-        ({"units": np.array([0, -1])}, "example 1 has a unit below 0"),
+        ({"units": np.array([0, -1])}, "example 1: units[0] is -1: units are channel numbers from 0"),
         ({"units": np.array([0])}, "are not one list each"),
-        ({"times": np.array([0.0, np.nan])}, "example 1 has a time that is not a number of seconds"),
-        ({"times": np.array([0.0, 900.0])}, "give times in seconds, or a longer encoder.spikes.step_s"),
+        ({"times": np.array([0.0, np.nan])}, "example 1: a time is not finite, or below 0"),
+        ({"times": np.array([0.0, 900.0])}, "save steps as integers and seconds as floats, or take longer steps"),
+        ({"steps": np.array([1, 0])}, "steps are not whole numbers from 1 to 100000"),
         ({"groups": np.array(["x"])}, "1 examples in groups, but 2 labels"),
         ({"label_names": np.array(["x"])}, "labels are not numbers from 0 to 0"),
         ({"times": None, "spikes": np.full((2, 3, 1), 2)}, "spikes has entries other than 0 and 1"),
@@ -301,12 +302,15 @@ def test_wrong_arrays_are_one_sentence(changes: dict[str, Any], message: str) ->
 def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"no")
     np.savez(tmp_path / "objects.npz", labels=np.array(["a", None], object), spikes=np.ones((2, 1, 1)))
+    np.save(tmp_path / "one.npy", np.ones((2, 1)))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
     (tmp_path / "a.h5").write_bytes(b"no")
     (tmp_path / "a.txt").write_text("no")
     for name, message in (
-        ("a.npz", "not a .npz file of plain arrays"),
-        ("objects.npz", "not a .npz file of plain arrays"),
-        ("a.h5", "not an HDF5 file, or damaged: get it again, and unpack it"),
+        ("a.npz", r"a\.npz: cannot be read as npz \(.*\): write it with numpy"),
+        ("objects.npz", r"objects\.npz: cannot be read as npz \(.*allow_pickle.*\): write it with numpy"),
+        ("one.npz", r"one\.npz: has no labels"),
+        ("a.h5", r"a\.h5: cannot be read \(.*\): give a whole HDF5 file in the form of SHD"),
         ("a.txt", "not data that hetsyn trains on: give a folder of class"),
     ):
         with pytest.raises(DataError, match=message):

@@ -224,12 +224,16 @@ async def test_a_full_node_takes_deletions_and_the_others_take_all(
 async def test_what_is_no_record_fails_alone(sessions: ClusterSessions, start_store: StartStore) -> None:
     store = await start_store(sessions.store())
     node = sessions.cluster.primaries()[0]
-    foreign, own = sessions.on(node, 2)
+    foreign, own, short = sessions.on(node, 3)
     with Redis("127.0.0.1", node.port) as other:
         other.rpush(sessions.prefix + foreign, "x")
+        other.set(sessions.prefix + short, "x")
     on_list, on_own = await store.commit([put(foreign, NO_REVISION, 1), put(own, NO_REVISION, 1)])
     assert isinstance(on_list, StateCorrupt)
     assert on_own is COMMITTED
+    (on_short,) = await store.load([short])
+    assert isinstance(on_short, Stored)
+    assert await store.commit([delete(short, on_short.revision)]) == [COMMITTED]
 
 
 async def test_a_node_that_drops_sessions_makes_the_store_unusable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -11,6 +12,10 @@ from service.errors import HetsynError, StateCorrupt, StoreUnavailable, StoreUnu
 from service.store.base import NO_REVISION, CommitResult, Stored
 from service.store.record import read
 from service.store.redis.server import RedisStore
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.http_calls import is_problem, ok
+from tests.support.clients.json_input import events
+from tests.support.servers.in_process import HttpServer
 from tests.support.servers.relay import Relay
 from tests.support.stores.change import COMMITTED, FENCED, delete, put
 from tests.support.stores.started_store import StartStore
@@ -63,18 +68,32 @@ async def test_foreign_values_under_our_keys_are_reported_and_leave_the_others_o
         other.rpush("foreign:list", "x")
         other.set("foreign:short", "x")
         other.set("foreign:empty", "")
-    of_list, of_short, empty = await store.load(["list", "short", "empty"])
+        other.set("foreign:zeros", bytes(9))
+    of_list, of_short, empty, zeros = await store.load(["list", "short", "empty", "zeros"])
     assert isinstance(of_list, StateCorrupt)
     assert "is not a session record" in str(of_list)
     assert isinstance(of_short, Stored)
     with pytest.raises(StateCorrupt, match="not a session record"):
         read(of_short.record)
-    assert empty is None
-    changes = [put(session, NO_REVISION, n, b"ours") for n, session in enumerate(("a", "list", "short", "b"), 1)]
-    on_a, on_list, on_short, on_b = await store.commit(changes)
+    assert empty is zeros is None
+    names = ("a", "list", "short", "empty", "zeros", "b")
+    changes = [put(session, NO_REVISION, n, b"ours") for n, session in enumerate(names, 1)]
+    on_a, on_list, on_short, *others = await store.commit(changes)
     assert isinstance(on_list, StateCorrupt)
-    assert [on_a, on_short, on_b] == [COMMITTED, FENCED, COMMITTED]
-    assert await records(store, "a", "b") == [b"ours", b"ours"]
+    assert [on_a, on_short, *others] == [COMMITTED, FENCED, COMMITTED, COMMITTED, COMMITTED]
+    assert await records(store, "a", "empty", "zeros", "b") == [b"ours"] * 4
+    assert await store.commit([delete("short", of_short.revision)]) == [COMMITTED]
+
+
+async def test_a_session_whose_record_is_a_byte_is_deleted_at_the_door(
+    valkey: ValkeyServer, models: Path, gate: Gate
+) -> None:
+    async with HttpServer(models, gate, store=RedisStore(valkey.url, prefix="door:")) as server:
+        with Redis.from_url(valkey.url) as other:
+            other.set("door:abc", "x")
+        is_problem(await server.client.get("/sessions/abc"), 409, "not a session record")
+        assert (await server.client.delete("/sessions/abc")).status_code == 204
+        assert (await ok(server.client, session="abc", seq=0, input=events(25)))["seq"] == 0
 
 
 async def test_a_batch_is_one_command_so_that_it_waits_for_the_disk_once(
