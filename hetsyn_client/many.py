@@ -43,7 +43,7 @@ from hetsyn_client.network.transport import Transport
 from hetsyn_client.protocol.calls import check_names
 from hetsyn_client.protocol.pending import Content, Pending
 from hetsyn_client.protocol.reconnecting import ConnectionOptions, Frame, Reconnecting
-from hetsyn_client.protocol.steps import Broken, Pause, Steps, T, target
+from hetsyn_client.protocol.steps import Broken, Now, Pause, Steps, T, target
 from hetsyn_client.sources.bodies import Matrix, packed_samples
 from hetsyn_client.values import rows_of
 
@@ -136,7 +136,7 @@ class LiveStreams(Reconnecting):
             yield from self._left([handle for index, handle in enumerate(handles) if not opened[index].more])
             first = next((index for index in refused if not opened[index].more.get("retryable")), refused[0])
             more = opened[first].more
-            if not more.get("retryable") or self._patience.is_over:
+            if not more.get("retryable") or self._patience.is_over((yield Now()), 0.0):
                 detail = more.get("detail", "it has ended: begin another one under a new id")
                 raise ServiceProblem(int(more.get("status", 409)), f"session {ids[first]!r}: {detail}", None, None)
             yield Pause(self._patience.pause_s(more.get("retry_after_s") or 0.0, 0.0))

@@ -7,9 +7,9 @@ import logging
 import sqlite3
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -315,8 +315,20 @@ def create_app(
         async with server.running():
             yield
 
-    app = create_application(
-        settings.limits,
+    app = application_of(server, lifespan, certificate)
+    app.state.server = server
+    return app
+
+
+def application_of(
+    server: Server,
+    lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
+    certificate: CertificateFiles | None = None,
+) -> Application:
+    """Build the HTTP application of a server. Arguments as of ``create_application`` and ``create_app``."""
+    limits, origins = server.settings.limits, server.settings.cors_origins
+    return create_application(
+        limits,
         catalog=server.catalog,
         ingress=server.ingress,
         transfer=server.transfer,
@@ -329,7 +341,7 @@ def create_app(
             server.batcher,
             server.catalog,
             server.operator,
-            settings.limits,
+            limits,
             server.access_keys,
             certificate,
         ),
@@ -337,8 +349,6 @@ def create_app(
         operator=server.operator,
         open_inference=server.open_inference,
         lifespan=lifespan,
-        cors_origins=settings.cors_origins,
+        cors_origins=origins,
         keys=server.access_keys,
     )
-    app.state.server = server
-    return app

@@ -13,11 +13,11 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,9 +25,7 @@ import numpy as np
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.api.application import create_application
-from service.api.routes.metrics import ServerCollector
-from service.app import Server
+from service.app import Server, application_of
 from service.app import build_server as build
 from service.carried.carry_keys import CarryKeys
 from service.clock import Clock, Executors
@@ -51,7 +49,6 @@ from service.grpc.servicer import Servicer
 from service.models.catalog import CatalogSnapshot, ModelCatalog, group_by_name
 from service.models.model import Model
 from service.runtime.onnx import Array
-from service.runtime.operators import OperatorStatus
 from service.settings import Batching, Limits, Retention, Settings, StoreSettings
 from service.shutdown import drained
 from service.store.database import Connect
@@ -184,27 +181,9 @@ _servers: WeakKeyDictionary[asyncio.AbstractEventLoop, Server] = WeakKeyDictiona
 @lru_cache(maxsize=1)
 def _config() -> uvicorn.Config:
     """Make the application of all simulated servers, as uvicorn takes it."""
-    parts = ("catalog", "ingress", "transfer", "counters", "open_inference", "uploads", "connections", "batcher")
-    part: dict[str, Any] = {name: _PartOfThisLoop(name) for name in parts}
-    operator = OperatorStatus(built=False, kernel=None, problem="simulated")
-    collector = ServerCollector(
-        part["counters"],
-        part["ingress"],
-        part["uploads"],
-        part["connections"],
-        part["batcher"],
-        part["catalog"],
-        operator,
-    )
-    shared = {name: part[name] for name in ("catalog", "ingress", "transfer", "counters", "open_inference")}
-    app = create_application(
-        Settings(models=Path(MODEL)).limits,
-        **shared,
-        streams=_PartOfThisLoop("many.streams"),  # type: ignore[arg-type]
-        collector=collector,
-        operator=operator,
-        lifespan=lambda _: None,  # type: ignore[arg-type, return-value]
-    )
+    own = {"settings": Settings(models=Path(MODEL)), "access_keys": None}
+    shared: Any = SimpleNamespace(**{field.name: _PartOfThisLoop(field.name) for field in fields(Server)} | own)
+    app = application_of(shared, lambda _: None)  # type: ignore[arg-type, return-value]
     config = uvicorn.Config(app, log_config=None, ws="none", proxy_headers=False, access_log=False)
     config.load()
     return config
@@ -258,7 +237,7 @@ class SimulatedServer:
         for connection in list(self._state.connections):
             connection.shutdown()
 
-    background_tasks = 2  # the sweep, and the watch of the folder of models
+    background_tasks = 3  # the sweep, the watch of the folder of models, and that of the event loop
 
     @property
     def held(self) -> Held:

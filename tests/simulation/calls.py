@@ -10,7 +10,6 @@ import grpc
 from hetsyn_client.errors import ServiceProblem
 
 Metadata = Sequence[tuple[str, str]]
-LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNKNOWN)
 
 
 class Aborted(Exception):
@@ -22,30 +21,34 @@ class Aborted(Exception):
 
 
 class Context:
-    """The context of a unary call."""
+    """The context of a unary call.
 
-    def __init__(self, client: str) -> None:
+    Args:
+        metadata: what the client sends along.
+    """
+
+    def __init__(self, client: str, metadata: Metadata = ()) -> None:
         self._client = client
-        self._trailing: Metadata = ()
+        self._metadata = metadata
 
     def peer(self) -> str:
         return f"ipv4:{self._client}:50000"
 
     def invocation_metadata(self) -> Metadata:
-        return ()
-
-    def set_trailing_metadata(self, trailing: Metadata) -> None:
-        self._trailing = trailing
+        return self._metadata
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
-        names = dict(trailing_metadata or self._trailing)
+        names = dict(trailing_metadata)
         expected_seq = int(names["expected_seq"]) if "expected_seq" in names else None
-        if code in LATER:
-            status, problem = 503, "later"
-        elif code is grpc.StatusCode.NOT_FOUND:
+        retry_after_s = float(names["retry_after_s"]) if "retry_after_s" in names else None
+        if code is grpc.StatusCode.NOT_FOUND:
             status, problem = 404, "not-found"
+        elif retry_after_s is not None:
+            status, problem = 503, "later"
+        elif code is grpc.StatusCode.FAILED_PRECONDITION and expected_seq is not None:
+            status, problem = 409, "out-of-order"
         elif code is grpc.StatusCode.FAILED_PRECONDITION:
-            status, problem = 409, "later" if expected_seq is None else "out-of-order"
+            status, problem = 409, "session-ended"
         else:
             status, problem = 500, f"grpc-{code.name}"
         raise Aborted(ServiceProblem(status, details, expected_seq, None, problem))

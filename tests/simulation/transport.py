@@ -15,6 +15,7 @@ from websockets.uri import parse_uri
 from hetsyn_client.protocol.steps import (
     Broken,
     CloseSocket,
+    Now,
     OpenSocket,
     Pause,
     ReadFrame,
@@ -66,6 +67,8 @@ class SimulatedTransport:
                 return await self.exchange(step)
             case Pause(seconds):
                 return await asyncio.sleep(seconds)
+            case Now():
+                return self._process.time()
             case OpenSocket(target):
                 return await self._opened(target)
             case SendFrame(socket, content):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -324,14 +324,14 @@ class Simulation:
             process.is_paused = True
             world.after(lasts_s, process.resume)
         elif fault.kind == "cut":
-            servers, stores = [one.name for one in self.hosts], [one.name for one in self.stores]
-            one = draw.choice([*servers, *(client.name for client in self.clients)])
-            self.network.cut(one, draw.choice([host.name, *stores]), lasts_s)
+            servers, stores = [each.name for each in self.hosts], [each.name for each in self.stores]
+            near = draw.choice([*servers, *(client.name for client in self.clients)])
+            self.network.cut(near, draw.choice([host.name, *stores]), lasts_s)
         elif fault.kind == "reload":
             self.versions = draw.choice((["1", "2"], ["2"], ["1"]))
-            for one in self.hosts:
-                if one.is_up:
-                    one.server.offer(self.versions)
+            for each in self.hosts:
+                if each.is_up:
+                    each.server.offer(self.versions)
             world.after(lasts_s, self._offer_all)
         elif fault.kind == "clock":
             host.process.clock_s += draw.uniform(-4, 4)
