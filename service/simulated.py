@@ -59,6 +59,7 @@ WORD = 2**24  # below it, float32 has every whole number
 SHARE = 2**16  # the probabilities are multiples of its inverse, so that float32 and JSON have them exactly
 MODEL = "chain"
 TAIL_STEPS = 1
+LAG_INTERVAL_S = 10.0  # a turn of each server's event loop costs time, and virtual time has no lag
 
 Step = Callable[[bytes, Sequence[int]], bytes]
 """Computes the state, 12 bytes, after a step with these spikes, in ascending order."""
@@ -303,6 +304,7 @@ def build_server(
         executors=executors,
         connect=connect,
     )
+    server.counters.timings.lag_interval_s = LAG_INTERVAL_S
     return SimulatedServer(server, step)
 
 

@@ -106,12 +106,14 @@ class Timings:
         tracer: makes spans of chunks; None without traces.
         has_store: sessions are in a store, so that commits count.
         lag: how late the event loop wakes a task that waits for a time, in seconds.
+        lag_interval_s: time between two measurements of it.
     """
 
     def __init__(self) -> None:
         self.has_store = False
         self.tracer: Tracer | None = None
         self.lag = Histogram(SECONDS)
+        self.lag_interval_s = LAG_INTERVAL_S
         self._times: dict[Transport, dict[str, ChunkTimes]] = {}
         self._batches: dict[str, Histogram] = {}
         self._models: set[str] = set()
@@ -121,7 +123,7 @@ class Timings:
         loop = asyncio.get_running_loop()
         due_s = loop.time()
         while True:
-            due_s = max(due_s, loop.time() - MOST_LAG_S) + LAG_INTERVAL_S
+            due_s = max(due_s, loop.time() - MOST_LAG_S) + self.lag_interval_s
             await asyncio.sleep(due_s - loop.time())
             self.lag.observe(max(0.0, loop.time() - due_s))
 

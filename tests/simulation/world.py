@@ -68,9 +68,9 @@ BATCHING: dict[str, Callable[[random.Random], float]] = {
     "inline_s": lambda draw: 0.0,  # noqa: ARG005
 }
 LONGEST_S = 600.0  # of virtual time, until all clients have ended
-SESSION_IDLE_S, ENDED_KEEP_S = 60.0, 20.0
-SWEEP_S = 5.0
-FAULTS_END_S = 30.0
+SESSION_IDLE_S, ENDED_KEEP_S = 30.0, 20.0
+SWEEP_S = 10.0
+FAULTS_END_S = 20.0
 NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0)
 
 
@@ -203,7 +203,7 @@ class Simulation:
             "valkey": "valkey://store/0",
             "cluster": "valkey-cluster://node0,node1,node2/",
         }[self.plan.store]
-        retention = {"session_idle_s": SESSION_IDLE_S, "ended_keep_s": ENDED_KEEP_S}
+        retention = {"session_idle_s": SESSION_IDLE_S, "ended_keep_s": ENDED_KEEP_S, "sweep_interval_s": SWEEP_S}
         return settings_of(url, limits=self.plan.limits, retention=retention, batching=self.plan.batching)
 
     session_idle_s = SESSION_IDLE_S
