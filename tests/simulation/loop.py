@@ -163,14 +163,17 @@ class Process(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self.world.now_s
 
-    def _call_soon(self, callback: Any, args: Any, context: Any) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]  # for any arguments
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         if not (self.is_listed or self.is_dead):
-            self.world.is_ready(self)
+            self.is_listed = True
+            self.world._ready.append(self)
         return handle
 
-    call_soon_threadsafe = asyncio.BaseEventLoop.call_soon
+    call_soon_threadsafe = call_soon
 
     def call_at(  # type: ignore[override]  # for any arguments
         self, when: float, callback: Any, *args: Any, context: Any = None
@@ -190,14 +193,18 @@ class Process(asyncio.BaseEventLoop):
 
     def run_round(self) -> bool:
         """Run what is ready now. Returns whether something is ready afterwards."""
-        with self.running():
-            for _ in range(len(self._ready)):
-                if self.is_dead:
-                    return False
-                handle = self._ready.popleft()
-                if not handle._cancelled:
-                    handle._run()
-        return bool(self._ready)
+        ready, world = self._ready, self.world
+        events._set_running_loop(self)
+        world.running = self
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+            if self.is_dead:
+                break
+        events._set_running_loop(None)
+        world.running = None
+        return bool(ready)
 
     @contextmanager
     def running(self) -> Iterator[None]:

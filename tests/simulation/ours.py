@@ -82,9 +82,9 @@ class Streams(Client):
     async def live(self) -> None:
         run = self.transport.run
         streams = LiveStreams(URL, **PATIENCE)
-        count = self.draw.choice((1, 2, 3, 4, 5, MANY))
+        count = MANY if self.draw.random() < 0.05 else self.draw.randint(1, 5)
         names = [f"{self.name}-{number}" for number in range(count)]
-        chunks_each = self.chunks if count < MANY else 2
+        chunks_each = max(3, self.chunks // count) if count < MANY else 2
         oracles = [self.new_oracle(name) for name in names]
         chunks: list[list[Sent]] = [[] for _ in names]
         try:

@@ -69,7 +69,7 @@ BATCHING: dict[str, Callable[[random.Random], float]] = {
 }
 LONGEST_S = 600.0  # of virtual time, until all clients have ended
 SESSION_IDLE_S, ENDED_KEEP_S = 30.0, 20.0
-SWEEP_S = 10.0
+SWEEP_S = 15.0
 FAULTS_END_S = 20.0
 NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0)
 
