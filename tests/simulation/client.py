@@ -71,7 +71,16 @@ class Client(ABC):
         self.simulation.world.note(self.name, what)
 
     def new_oracle(self, name: str) -> SessionOracle:
-        oracle = SessionOracle(name, hash_step, probabilities_of, TAIL_STEPS, self.simulation.complain)
+        simulation = self.simulation
+        oracle = SessionOracle(
+            name,
+            hash_step,
+            probabilities_of,
+            TAIL_STEPS,
+            simulation.world.time_s,
+            simulation.lives_s,
+            simulation.complain,
+        )
         self.oracles.append(oracle)
         return oracle
 

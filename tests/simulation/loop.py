@@ -135,6 +135,9 @@ class World:
                 setattr(*place, function)
             random.setstate(state)
 
+    def time_s(self) -> float:
+        return self.now_s
+
     def wall_s(self) -> float:
         """Return seconds since 1970, by the clock of the process that runs now."""
         return self.now_s + EPOCH_S + (0.0 if self.running is None else self.running.clock_s)

@@ -67,6 +67,8 @@ class SessionOracle:
     Args:
         step, shown: the network, and what a reply shows of its state.
         tail_steps: silent steps that the network takes at the end.
+        now_s: the time.
+        lives_s: least time that a session stays after a chunk, and after its end.
         complain: is told each violation.
     """
 
@@ -76,33 +78,58 @@ class SessionOracle:
         step: Callable[[bytes, Sequence[int]], bytes],
         shown: Callable[[bytes], list[float]],
         tail_steps: int,
+        now_s: Callable[[], float],
+        lives_s: Callable[[bool], float],
         complain: Callable[[str], None],
     ) -> None:
         self.name = name
+        self._now_s, self._lives_s = now_s, lives_s
         self._step, self._shown, self._tail_steps = step, shown, tail_steps
         self._complain = complain
-        self._sent: dict[int, list[Content]] = {}
+        self._sent: dict[int, dict[Content, float]] = {}  # by number; when each was sent first
         self._roots: dict[Content, History] = {}
         self._by_reply: dict[tuple[int, tuple[float, ...]], History] = {}
         self._acknowledged: History | None = None  # the longest
         self._replies: dict[History, tuple[object, ...]] = {}
         self._endings = 0
+        self._ends_until_s = 0.0
 
     @property
     def has_ended(self) -> bool:
         """Return whether the session may have been lost or deleted."""
         return self._endings > 0
 
-    def may_end(self) -> None:
-        """Note that the session may have been lost or deleted for a reason, so that it may begin again."""
+    def may_end(self, for_s: float = 0.0) -> None:
+        """Note that the session may have been lost or deleted for a reason, so that it may begin again.
+
+        Args:
+            for_s: how long it may still happen.
+        """
         self._endings += 1
         self._acknowledged = None
+        self._ends_until_s = max(self._ends_until_s, self._now_s() + for_s)
+
+    def _grows_old(self) -> None:
+        """Let the session end by its age."""
+        longest, now_s = self._acknowledged, self._now_s()
+        if now_s < self._ends_until_s:
+            self.may_end()
+        elif longest is not None:
+            sent_s = self._sent[longest.seq][longest.content]
+            if now_s >= sent_s + self._lives_s(longest.content.end):
+                self.may_end()
+
+    def sends_unnumbered(self, content: Content) -> None:
+        """Note that a chunk is sent which counts as the next one, whatever that is."""
+        for seq in {0, *(one.seq + 1 for one in list(self._by_reply.values()))}:
+            self.sends(seq, content)
 
     def sends(self, seq: int, content: Content) -> Sent:
         """Note that a chunk is sent, for the first time or again."""
-        contents = self._sent.setdefault(seq, [])
+        self._grows_old()
+        contents = self._sent.setdefault(seq, {})
         if content not in contents:
-            contents.append(content)
+            contents[content] = self._now_s()
             parents = [None] if seq == 0 else [one for one in self._by_reply.values() if one.seq == seq - 1]
             for parent in parents:
                 self._add(parent, seq, content)
@@ -126,6 +153,7 @@ class SessionOracle:
 
     def acknowledges(self, sent: Sent, total_steps: int, probabilities: Sequence[float], *rest: object) -> None:
         """Judge the reply to a chunk. ``rest`` are other members, which a repeat gets again."""
+        self._grows_old()
         seq, content = sent.seq, sent.content
         history = self._by_reply.get((seq, tuple(probabilities)))
         if history is None:
@@ -148,16 +176,18 @@ class SessionOracle:
 
     def is_described(self, sent: Sent, expected_seq: int, total_steps: int) -> None:
         """Judge a session's description, which was asked for when ``sent`` was made."""
+        self._grows_old()
         if not any(
             one.seq + 1 == expected_seq
             and one.total_steps == total_steps
-            and (sent.acknowledged is None or one.has(sent.acknowledged))
+            and (sent.endings != self._endings or sent.acknowledged is None or one.has(sent.acknowledged))
             for one in self._by_reply.values()
         ):
             self._complain(f"{self.name}: is described with {expected_seq} chunks, {total_steps} steps")
 
     def refuses(self, sent: Sent, status: int, problem: str, expected_seq: int | None) -> None:
         """Judge the refusal of a chunk, by what was acknowledged before it was sent."""
+        self._grows_old()
         seq, longest = sent.seq, sent.acknowledged
         if sent.endings != self._endings:
             longest = None

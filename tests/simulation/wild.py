@@ -21,6 +21,7 @@ from tests.simulation.transport import SimulatedTransport
 NEXT = (0, 0, 0, 0, 0, -1, -1, -2, 1)
 """The number of a chunk, less the one that the client takes for the next."""
 
+LATE_S = 40.0  # the longest time that a request without an answer may still be carried out
 Door = Callable[[SimulatedTransport, Sent], Any]
 
 
@@ -142,7 +143,7 @@ class Wild(Client):
         return response
 
     async def _delete(self) -> None:
-        self._oracle.may_end()
+        self._oracle.may_end(LATE_S)
         response = await self._asked("DELETE", f"/sessions/{self.name}")
         if response is not None and response.status in (204, 404):
             self._begins_anew()
@@ -170,12 +171,11 @@ class Wild(Client):
 
     async def _import(self) -> None:
         if self._state is not None:
-            self._oracle.may_end()
+            self._oracle.may_end(LATE_S)
             kind = "application/octet-stream"
             await self._asked("PUT", f"/sessions/{self.name}/state?replace=true", self._state, kind)
 
     async def _idle(self) -> None:
         """Do nothing for about as long as a session lives."""
-        self._oracle.may_end()
         await asyncio.sleep(self.simulation.session_idle_s * self.draw.uniform(0.8, 1.2))
         self._state = None

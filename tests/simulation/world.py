@@ -185,6 +185,7 @@ class Simulation:
         self.complaints: list[str] = []
         self.acknowledged = 0
         self.left = 0
+        self.clocks_apart_s = 0.0  # all steps of clocks, added
         self.versions = ["1"]  # of the model that the servers offer
         self.database = Database(self.world)
         self.stores: list[Valkey] = []
@@ -207,6 +208,10 @@ class Simulation:
         return settings_of(url, limits=self.plan.limits, retention=retention, batching=self.plan.batching)
 
     session_idle_s = SESSION_IDLE_S
+
+    def lives_s(self, has_ended: bool) -> float:
+        """Return how long a session stays at least after a chunk, by whatever clock."""
+        return (ENDED_KEEP_S if has_ended else SESSION_IDLE_S) - self.clocks_apart_s
 
     def balance(self, name: str) -> str:
         """Choose a server for a request, as a balancer that hashes on the session, and at times does not."""
@@ -334,7 +339,9 @@ class Simulation:
                     each.server.offer(self.versions)
             world.after(lasts_s, self._offer_all)
         elif fault.kind == "clock":
-            host.process.clock_s += draw.uniform(-4, 4)
+            step_s = draw.uniform(-4, 4)
+            host.process.clock_s += step_s
+            self.clocks_apart_s += abs(step_s)
         elif fault.kind == "store-fail":
             self.database.fail_share = 0.3
             if store is not None:
