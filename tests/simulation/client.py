@@ -119,6 +119,12 @@ class Client(ABC):
             self.simulation.complain(f"{self.name}: chunk {sent.seq} got the reply to {reply['seq']}")
         oracle.acknowledges(sent, reply["total_steps"], reply["probabilities"])
 
+    def unanswered(self, what: str, sent_s: float) -> None:
+        """Judge that there was no answer."""
+        self.note(f"{what}: no answer")
+        if sent_s > self.simulation.disturbed_until_s:
+            self.simulation.complain(f"{self.name}: {what} got no answer, and nothing was wrong")
+
     def refused(self, oracle: SessionOracle, sent: Sent, problem: ServiceProblem) -> None:
         self.note(f"chunk {sent.seq}: {problem.status} {problem.problem}")
         oracle.refuses(sent, problem.status, problem.problem or "", problem.expected_seq)

@@ -37,6 +37,7 @@ class History:
     content: Content
     state: bytes
     total_steps: int
+    made_s: float
     children: dict[Content, History] = field(default_factory=dict)
 
     def has(self, other: History) -> bool:
@@ -115,14 +116,28 @@ class SessionOracle:
         if now_s < self._ends_until_s:
             self.may_end()
         elif longest is not None:
-            sent_s = self._sent[longest.seq][longest.content]
+            sent_s = self._sent.get(longest.seq, {}).get(longest.content, longest.made_s)
             if now_s >= sent_s + self._lives_s(longest.content.end):
                 self.may_end()
 
-    def sends_unnumbered(self, content: Content) -> None:
-        """Note that a chunk is sent which counts as the next one, whatever that is."""
-        for seq in {0, *(one.seq + 1 for one in list(self._by_reply.values()))}:
-            self.sends(seq, content)
+    def asks(self, content: Content) -> Sent:
+        """Note that something is asked which has no number."""
+        self._grows_old()
+        return Sent(-1, content, self._acknowledged, self._endings)
+
+    @property
+    def is_known(self) -> bool:
+        """Return whether a chunk is known to count."""
+        self._grows_old()
+        return self._acknowledged is not None
+
+    def sends_unnumbered(self, content: Content) -> Sent:
+        """Note that a chunk is sent which counts as the next one, whatever that is. Call it if ``is_known``."""
+        longest = self._acknowledged
+        assert longest is not None
+        for one in [one for one in self._by_reply.values() if one.has(longest)]:
+            self._add(one, one.seq + 1, content)
+        return self.asks(content)
 
     def sends(self, seq: int, content: Content) -> Sent:
         """Note that a chunk is sent, for the first time or again."""
@@ -146,7 +161,7 @@ class SessionOracle:
             state = self._step(state, ())
         steps = len(content.spikes) + (self._tail_steps if content.end else 0)
         total = steps + (0 if parent is None else parent.total_steps)
-        history = siblings[content] = History(parent, seq, content, state, total)
+        history = siblings[content] = History(parent, seq, content, state, total, self._now_s())
         self._by_reply[seq, tuple(self._shown(state))] = history
         for later in self._sent.get(seq + 1, ()):
             self._add(history, seq + 1, later)

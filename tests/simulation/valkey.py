@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -18,6 +19,7 @@ from tests.simulation.loop import Process
 from tests.simulation.network import Network
 
 SLOTS = 16_384
+UNSYNCED_S = 2.0
 PORT = 6379
 LUA = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
 NO_CROSS = b"ERR Script attempted to access a non local key in a cluster node"
@@ -52,6 +54,7 @@ class Valkey:
         self.network, self.world, self.name = network, network.world, name
         self.cluster = cluster
         self.data: dict[bytes, tuple[bytes, float]] = {}
+        self._before: deque[tuple[float, bytes, tuple[bytes, float] | None]] = deque()  # what changes replaced, and when
         self.is_replica = self.is_full = False
         self.fail_share = 0.0
         self.scripts: dict[bytes, bytes] = {}
@@ -64,6 +67,20 @@ class Valkey:
         self.starts += 1
         self.process: Process = self.network.process(f"{self.name}")
         self.network.listen(self.name, PORT, self.process, lambda: _Connection(self))
+
+    def forget(self, duration_s: float) -> None:
+        """Lose the changes of the last seconds, as a server that had not synced them."""
+        while self._before and self._before[-1][0] >= self.world.now_s - duration_s:
+            _, key, before = self._before.pop()
+            if before is None:
+                self.data.pop(key, None)
+            else:
+                self.data[key] = before
+
+    def _changes(self, key: bytes) -> None:
+        self._before.append((self.world.now_s, key, self.data.get(key)))
+        while self._before[0][0] < self.world.now_s - UNSYNCED_S:
+            self._before.popleft()
 
     def crash(self, *, is_silent: bool = False) -> None:
         self.network.crash(self.process, is_silent=is_silent)
@@ -144,6 +161,7 @@ class Valkey:
             return -2 if value is None else max(1, int((self.data[key][1] - self.world.now_s) * 1000))
         if self.is_replica:
             raise Refusal("READONLY You can't write against a read only replica.")
+        self._changes(key)
         if name == b"DEL":
             return int(self.data.pop(key, None) is not None)
         if name == b"PEXPIRE":

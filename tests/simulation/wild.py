@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
@@ -15,29 +15,36 @@ from hetsyn_client.protocol.steps import Broken, Request
 from hetsyn_client.sources.bodies import events_body
 from service.simulated import CHANNELS, MODEL, OUTPUTS
 from tests.simulation.client import TIMEOUT_S, URL, Client, packed
-from tests.simulation.oracle import Content, Sent, SessionOracle
+from tests.simulation.oracle import PASSING, Content, Sent, SessionOracle
 from tests.simulation.transport import SimulatedTransport
 
 NEXT = (0, 0, 0, 0, 0, -1, -1, -2, 1)
 """The number of a chunk, less the one that the client takes for the next."""
 
 LATE_S = 40.0  # the longest time that a request without an answer may still be carried out
-Door = Callable[[SimulatedTransport, Sent], Any]
+Door = Callable[[SimulatedTransport, Content, int | None, bool], Any]
+"""Sends a chunk with its number, or with none; and whether the session begins with it. Returns what is judged."""
 
 
 class Wild(Client):
     """Sends chunks of one session."""
 
     async def live(self) -> None:
-        self._oracle = self.new_oracle(self.name)
-        self._contents: dict[int, list[Content]] = {}
-        self._next = 0
+        self._begins_anew(self.name)
         self._under_way: dict[asyncio.Task[None], None] = {}  # in this order
-        self._state: bytes | None = None
-        actions: list[Callable[[], Any]] = [self._delete, self._describe, self._export, self._import, self._idle]
+        self._doors: Sequence[Door] = (self._infer, self._infer, self._v2, self._grpc)
+        actions: list[Callable[[], Any]] = [
+            self._delete,
+            self._describe,
+            self._export,
+            self._import,
+            self._idle,
+            self._unnumbered,
+            self._begin,
+        ]
         draw = self.draw
         for number in range(2 * self.chunks):
-            if draw.random() < 0.04:
+            if draw.random() < 0.05:
                 await self._quiet()
                 await draw.choice(actions)()
             seq = max(0, self._next + draw.choice(NEXT))
@@ -46,7 +53,7 @@ class Wild(Client):
                 choices.append(self.content(end=number > self.chunks and draw.random() < 0.05))
             content = draw.choice(choices)
             for _ in range(draw.choice((1, 1, 1, 2, 3))):
-                door = draw.choice((self._infer, self._infer, self._v2, self._grpc))
+                door = draw.choice(self._doors)
                 task = asyncio.get_running_loop().create_task(self._send(self._oracle, seq, content, door))
                 self._under_way[task] = None
                 task.add_done_callback(self._under_way.pop)
@@ -65,9 +72,9 @@ class Wild(Client):
             await asyncio.wait(self._under_way)
 
     async def _send(self, oracle: SessionOracle, seq: int, content: Content, door: Door) -> None:
-        transport, sent = self.new_transport(), oracle.sends(seq, content)
+        transport, sent, sent_s = self.new_transport(), oracle.sends(seq, content), self.process.time()
         try:
-            reply = await door(transport, sent)
+            reply = await door(transport, content, seq, False)
         except ServiceProblem as problem:
             self.refused(oracle, sent, problem)
             if problem.expected_seq is not None:
@@ -75,7 +82,7 @@ class Wild(Client):
             elif problem.problem in ("not-found", "session-ended"):
                 self._next = 0
         except (ServiceUnreachable, Broken):
-            self.note(f"chunk {sent.seq}: no answer")
+            self.unanswered(f"chunk {sent.seq}", sent_s)
         else:
             self.acknowledged(oracle, sent, reply)
             self._next = max(self._next, sent.seq + 1)
@@ -84,19 +91,19 @@ class Wild(Client):
 
     # doors: each returns the members that the oracle judges
 
-    async def _infer(self, transport: SimulatedTransport, sent: Sent) -> dict[str, Any]:
-        body, content = events_body(*packed(sent.content)), sent.content
-        options: Any = {"session": self.name, "seq": sent.seq, "end": content.end}
-        return dict(await transport.run(Calls(URL, 0).infer(body, options)))
+    async def _infer(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
+        options: Any = {"session": self._session, "seq": seq, "end": content.end, "begin": begin}
+        return dict(await transport.run(Calls(URL, 0).infer(events_body(*packed(content)), options)))
 
-    async def _v2(self, transport: SimulatedTransport, sent: Sent) -> dict[str, Any]:
-        spikes = sent.content.spikes
+    async def _v2(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
+        spikes = content.spikes
         data = [unit in units for units in spikes for unit in range(CHANNELS)]
         tensor = {"name": "spikes", "datatype": "BOOL", "shape": [len(spikes), CHANNELS], "data": data}
-        parameters = {"sequence_id": self.name, "seq": sent.seq, "sequence_end": sent.content.end}
-        content = json.dumps({"parameters": parameters, "inputs": [tensor]}).encode()
+        numbered = {} if seq is None else {"seq": seq}
+        parameters = {"sequence_id": self._session, "sequence_start": begin, "sequence_end": content.end, **numbered}
+        body = json.dumps({"parameters": parameters, "inputs": [tensor]}).encode()
         path = f"/v2/models/{MODEL}/infer"
-        response = checked(await transport.exchange(Request("POST", path, content, "application/json")))
+        response = checked(await transport.exchange(Request("POST", path, body, "application/json")))
         reply = json.loads(response.content)
         outputs = {output["name"]: output["data"] for output in reply["outputs"]}
         return {
@@ -105,16 +112,16 @@ class Wild(Client):
             "probabilities": outputs["probabilities"],
         }
 
-    async def _grpc(self, transport: SimulatedTransport, sent: Sent) -> dict[str, Any]:
+    async def _grpc(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
         message = pb.ModelInferRequest(model_name=MODEL)
-        message.parameters["sequence_id"].string_param = self.name
-        message.parameters["seq"].int64_param = sent.seq
-        message.parameters["sequence_end"].bool_param = sent.content.end
-        message.inputs.add(name="spikes", datatype="BOOL", shape=[len(sent.content.spikes), CHANNELS])
-        message.raw_input_contents.append(
-            bytes(unit in units for units in sent.content.spikes for unit in range(CHANNELS))
-        )
-        reply = await self.simulation.call(self.process, transport.host(), "ModelInfer", message, TIMEOUT_S)
+        message.parameters["sequence_id"].string_param = self._session
+        if seq is not None:
+            message.parameters["seq"].int64_param = seq
+        message.parameters["sequence_start"].bool_param = begin
+        message.parameters["sequence_end"].bool_param = content.end
+        message.inputs.add(name="spikes", datatype="BOOL", shape=[len(content.spikes), CHANNELS])
+        message.raw_input_contents.append(bytes(unit in units for units in content.spikes for unit in range(CHANNELS)))
+        reply = await self.simulation.call(self, transport.host(), "ModelInfer", message, TIMEOUT_S)
         outputs = {
             output.name: content for output, content in zip(reply.outputs, reply.raw_output_contents, strict=True)
         }
@@ -144,19 +151,57 @@ class Wild(Client):
 
     async def _delete(self) -> None:
         self._oracle.may_end(LATE_S)
-        response = await self._asked("DELETE", f"/sessions/{self.name}")
+        response = await self._asked("DELETE", f"/sessions/{self._session}")
         if response is not None and response.status in (204, 404):
-            self._begins_anew()
+            self._begins_anew(self._session)
 
-    def _begins_anew(self) -> None:
+    def _begins_anew(self, session: str) -> None:
         """Expect a new session: nothing of the old one may come back."""
-        self.oracles.remove(self._oracle)
-        self._oracle = self.new_oracle(self.name)
-        self._contents, self._next, self._state = {}, 0, None
+        self._session = session
+        self._oracle = self.new_oracle(session)
+        self._contents: dict[int, list[Content]] = {}
+        self._next, self._state = 0, None
+
+    async def _unnumbered(self) -> None:
+        """Send a chunk without a number. If there is no answer, nobody knows whether it counts: leave the session."""
+        if self._oracle.is_known:
+            content = self.content()
+            await self._once(content, self._oracle.sends_unnumbered(content), begin=False)
+
+    async def _begin(self) -> None:
+        """Begin the session again under its id."""
+        self._oracle.may_end(LATE_S)
+        content = self.content()
+        await self._once(content, self._oracle.sends(0, content), begin=True)
+
+    async def _once(self, content: Content, sent: Sent, *, begin: bool) -> None:
+        """Send a chunk without a number, once."""
+        oracle, sent_s = self._oracle, self.process.time()
+        try:
+            reply = await self.draw.choice(self._doors)(self.transport, content, None, begin)
+        except ServiceProblem as problem:
+            if problem.status not in PASSING:
+                self.refused(oracle, sent, problem)
+                return
+        except (ServiceUnreachable, Broken):
+            self.unanswered("an unnumbered chunk", sent_s)
+        else:
+            if begin:  # what was asked before is over
+                self._begins_anew(self._session)
+                sent = self._oracle.sends(0, content)
+            sent = sent._replace(seq=reply["seq"])
+            self.acknowledged(self._oracle, sent, reply)
+            self._contents[sent.seq] = [content]
+            self._next = sent.seq + 1
+            return
+        self._number += 1
+        self._begins_anew(f"{self.name}-{self._number}")
+
+    _number = 0
 
     async def _describe(self) -> None:
-        sent = self._oracle.sends(0, self._contents.setdefault(0, [self.content()])[0])
-        response = await self._asked("GET", f"/sessions/{self.name}")
+        sent = self._oracle.asks(Content((), False))
+        response = await self._asked("GET", f"/sessions/{self._session}")
         if response is not None:
             known = json.loads(response.content)
             if response.status == 200:
@@ -165,7 +210,7 @@ class Wild(Client):
                 self._oracle.refuses(sent, response.status, known["type"].rpartition(":")[2], known.get("expected_seq"))
 
     async def _export(self) -> None:
-        response = await self._asked("GET", f"/sessions/{self.name}/state")
+        response = await self._asked("GET", f"/sessions/{self._session}/state")
         if response is not None and response.status == 200:
             self._state = response.content
 
@@ -173,7 +218,7 @@ class Wild(Client):
         if self._state is not None:
             self._oracle.may_end(LATE_S)
             kind = "application/octet-stream"
-            await self._asked("PUT", f"/sessions/{self.name}/state?replace=true", self._state, kind)
+            await self._asked("PUT", f"/sessions/{self._session}/state?replace=true", self._state, kind)
 
     async def _idle(self) -> None:
         """Do nothing for about as long as a session lives."""

@@ -48,6 +48,7 @@ FAULTS = (
     "drain",
     "clock",
     "store-kill",
+    "store-lose",
     "store-pause",
     "store-fail",
     "store-full",
@@ -71,6 +72,7 @@ LONGEST_S = 600.0  # of virtual time, until all clients have ended
 SESSION_IDLE_S, ENDED_KEEP_S = 30.0, 20.0
 SWEEP_S = 15.0
 FAULTS_END_S = 20.0
+RECOVERY_S = 15.0  # after a fault: a drained server is started again, a cluster finds its nodes
 NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0)
 
 
@@ -185,6 +187,7 @@ class Simulation:
         self.complaints: list[str] = []
         self.acknowledged = 0
         self.left = 0
+        self.disturbed_until_s = 0.0  # until then, requests may get no answer
         self.clocks_apart_s = 0.0  # all steps of clocks, added
         self.versions = ["1"]  # of the model that the servers offer
         self.database = Database(self.world)
@@ -221,13 +224,14 @@ class Simulation:
         draw = self.world.random
         return draw.choice(up) if draw.random() < 0.1 else up[hash_of(name) % len(up)]
 
-    async def call(self, process: Process, name: str, method: str, message: Any, timeout_s: float) -> Any:
+    async def call(self, client: Client, name: str, method: str, message: Any, timeout_s: float) -> Any:
         """Call a method of a server's gRPC service from a client's process.
 
         Raises:
             ServiceProblem: the server has refused.
             Broken: there is no answer.
         """
+        process = client.process
         (host,) = (host for host in self.hosts if host.name == name)
         answer = process.create_future()
         serving: list[asyncio.Task[None]] = []
@@ -313,6 +317,7 @@ class Simulation:
         store = draw.choice(self.stores) if self.stores else None
         lasts_s = fault.lasts_s
         world.note("fault", f"{fault.kind} for {lasts_s:.3f} s")
+        self.disturbed_until_s = max(self.disturbed_until_s, world.now_s + lasts_s + RECOVERY_S)
         if fault.kind in ("kill", "drain"):
             if not host.is_up or (fault.kind == "drain" and self.plan.store == "memory"):
                 return
@@ -349,8 +354,8 @@ class Simulation:
             world.after(lasts_s, partial(self._mend, store))
         elif store is None:
             return
-        elif fault.kind == "store-kill":
-            self._kill_store(store, lasts_s, draw)
+        elif fault.kind in ("store-kill", "store-lose"):
+            self._kill_store(store, lasts_s, draw, loses=fault.kind == "store-lose")
         elif fault.kind == "store-pause":
             process = store.process
             process.is_paused = True
@@ -381,9 +386,14 @@ class Simulation:
         if store is not None:
             store.fail_share = 0.0
 
-    def _kill_store(self, store: Valkey, lasts_s: float, draw: random.Random) -> None:
+    def _kill_store(self, store: Valkey, lasts_s: float, draw: random.Random, *, loses: bool) -> None:
+        """Kill a store, and let it, or its replica, come back. It may lose the last changes."""
         if store.process.is_dead or store.is_replica:
             return
+        if loses:
+            store.forget(draw.uniform(0, 2))
+            for client in self.clients:
+                client.may_end()
         if self.cluster is not None:
             self.cluster.fail_over(store, lasts_s)
         else:
