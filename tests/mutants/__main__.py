@@ -53,7 +53,7 @@ def main() -> int:
 
 def _are_green(tests: list[str]) -> bool:
     """Run tests without a mutant: one that fails anyway catches nothing."""
-    with _work_tree() as tree:
+    with work_tree() as tree:
         ran = _pytest(tree, tests)
     if ran is not None and ran.returncode == 0:
         return True
@@ -64,7 +64,7 @@ def _are_green(tests: list[str]) -> bool:
 
 def _plant(patch: Path) -> str | None:
     """Run the tests on a mutant; what caught it, or None."""
-    with _work_tree() as tree:
+    with work_tree() as tree:
         applied = subprocess.run(["git", "apply", patch], cwd=tree, capture_output=True, text=True)
         if applied.returncode:
             print(f"{patch.name} does not apply: renew it: {applied.stderr.strip()}")
@@ -73,7 +73,7 @@ def _plant(patch: Path) -> str | None:
 
 
 @contextmanager
-def _work_tree() -> Iterator[Path]:
+def work_tree() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", tree], cwd=ROOT, check=True)

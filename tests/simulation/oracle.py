@@ -219,5 +219,5 @@ class SessionOracle:
         elif problem == "session-ended":
             if not any(content.end for contents in self._sent.values() for content in contents):
                 self._complain(f"{self.name}: chunk {seq} was refused: ended, and nobody has ended it")
-        else:
+        elif problem or not self._endings:  # our client has none of its own, for a session that lost chunks
             self._complain(f"{self.name}: chunk {seq} was refused with {status} {problem}")

@@ -187,7 +187,7 @@ class Simulation:
         self.complaints: list[str] = []
         self.acknowledged = 0
         self.left = 0
-        self.disturbed_until_s = 0.0  # until then, requests may get no answer
+        self.disturbed_until_s = self.world.now_s + RECOVERY_S  # until then, requests may get no answer
         self.clocks_apart_s = 0.0  # all steps of clocks, added
         self.versions = ["1"]  # of the model that the servers offer
         self.database = Database(self.world)
