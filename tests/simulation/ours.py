@@ -101,7 +101,8 @@ class Streams(Client):
                 self._take(results, dict(zip(handles, zip(oracles, chunks, strict=True), strict=True)))
         except ServiceProblem as problem:
             self.note(f"is refused: {problem}")
-            if problem.status not in PASSING and not all(oracle.has_ended for oracle in oracles):
+            may = self.simulation.was_reloaded or all(oracle.has_ended for oracle in oracles)
+            if problem.status not in PASSING and not may:
                 self.simulation.complain(f"{self.name}: {problem}")
         finally:
             await run(streams._close())

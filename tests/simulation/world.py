@@ -188,6 +188,7 @@ class Simulation:
         self.acknowledged = 0
         self.left = 0
         self.disturbed_until_s = self.world.now_s + RECOVERY_S  # until then, requests may get no answer
+        self.was_reloaded = False  # a new connection of /streams is then of another version than its sessions
         self.clocks_apart_s = 0.0  # all steps of clocks, added
         self.versions = ["1"]  # of the model that the servers offer
         self.database = Database(self.world)
@@ -338,6 +339,7 @@ class Simulation:
             near = draw.choice([*servers, *(client.name for client in self.clients)])
             self.network.cut(near, draw.choice([host.name, *stores]), lasts_s)
         elif fault.kind == "reload":
+            self.was_reloaded = True
             self.versions = draw.choice((["1", "2"], ["2"], ["1"]))
             for each in self.hosts:
                 if each.is_up:
