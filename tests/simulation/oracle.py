@@ -209,8 +209,10 @@ class SessionOracle:
         if status in PASSING or problem == "later":
             return
         if problem == "not-found":
-            now = self._acknowledged  # another request may have ended it meanwhile; an end's reply may make room
-            if longest is not None and not longest.content.end and not (now is not None and now.content.end):
+            now = self._acknowledged  # another request may have ended it meanwhile
+            if now is not None and now.content.end:
+                self.may_end()  # its last reply may make room for others
+            elif longest is not None:
                 self._complain(f"{self.name}: chunk {seq} was refused: no session, after chunk {longest.seq}")
         elif problem in ("out-of-order", "conflicting-chunk"):
             least = 0 if longest is None else longest.seq + 1

@@ -178,7 +178,8 @@ class Wild(Client):
         """Send a chunk without a number, once."""
         oracle, sent_s = self._oracle, self.process.time()
         try:
-            reply = await self.draw.choice(self._doors)(self.transport, content, None, begin)
+            # over a connection of its own: an idle one may be to a server that lost its power
+            reply = await self.draw.choice(self._doors)(self.new_transport(), content, None, begin)
         except ServiceProblem as problem:
             if problem.status not in PASSING:
                 self.refused(oracle, sent, problem)
