@@ -258,9 +258,9 @@ class SimulatedServer:
 def settings_of(
     store: str,
     *,
-    limits: Mapping[str, float] = MappingProxyType({}),
-    retention: Mapping[str, float] = MappingProxyType({}),
-    batching: Mapping[str, float] = MappingProxyType({}),
+    limits: Mapping[str, Any] = MappingProxyType({}),
+    retention: Mapping[str, Any] = MappingProxyType({}),
+    batching: Mapping[str, Any] = MappingProxyType({}),
 ) -> Settings:
     """Make settings of a simulated server, with a store's URL and other values than the defaults by name."""
     named: dict[str, Any] = {

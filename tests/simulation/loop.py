@@ -176,7 +176,7 @@ class Process(asyncio.BaseEventLoop):
             self.world._ready.append(self)
         return handle
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
     def call_at(  # type: ignore[override]  # for any arguments
         self, when: float, callback: Any, *args: Any, context: Any = None

@@ -22,7 +22,9 @@ MINUTES = 3
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.simulation.mutants", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests.simulation.mutants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("patches", metavar="NAME", nargs="*", help="all by default")
     parser.add_argument("--worlds", type=int, default=80, help="limit for each")

@@ -54,7 +54,9 @@ class Valkey:
         self.network, self.world, self.name = network, network.world, name
         self.cluster = cluster
         self.data: dict[bytes, tuple[bytes, float]] = {}
-        self._before: deque[tuple[float, bytes, tuple[bytes, float] | None]] = deque()  # what changes replaced, and when
+        self._before: deque[tuple[float, bytes, tuple[bytes, float] | None]] = (
+            deque()
+        )  # what changes replaced, and when
         self.is_replica = self.is_full = False
         self.fail_share = 0.0
         self.scripts: dict[bytes, bytes] = {}
