@@ -23,8 +23,9 @@ from service.admission.budget import Ledger
 from service.admission.turns import on_thread
 from service.api.streaming.frame_results import FrameResults
 from service.api.streaming.streams import Streams
-from service.errors import HetsynError, InputError, NotFound, SessionEnded, SessionTaken
+from service.errors import HetsynError, InputError, ModelMismatch, NotFound, SessionEnded, SessionTaken
 from service.ingress import AT_A_TIME, Source
+from service.live.actions import Opening
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
 from service.live.query import StreamQuery
@@ -57,13 +58,15 @@ class HeldSession:
     """A session that a connection streams, under its own handle.
 
     Attributes:
+        named: model and version that its chunks name.
         is_taken: another connection streams it now.
     """
 
-    __slots__ = ("_connection", "id", "is_taken")
+    __slots__ = ("_connection", "id", "is_taken", "named")
 
-    def __init__(self, session_id: str, connection: Connection) -> None:
+    def __init__(self, session_id: str, named: tuple[str | None, str | None], connection: Connection) -> None:
         self.id = session_id
+        self.named = named
         self.is_taken = False
         self._connection = connection
 
@@ -114,9 +117,9 @@ class ConnectionSessions:
         session = self._streams.offer(query.one.probe())
         manifest = session.model.manifest
         # a reload meanwhile must not change what the client is told
+        self._asked = query
         self._query = query.named(manifest.name, manifest.version)
-        envelope = self._query.envelope
-        self._named, self._more = envelope[1:3], envelope[6:]
+        self._more = self._query.envelope[6:]
         self._decoder = query.decoder
         self._labels = {label: index for index, label in enumerate(manifest.labels)}
         self._outputs = 0 if manifest.decision.rule == "trace" else manifest.outputs
@@ -168,10 +171,10 @@ class ConnectionSessions:
         others: list[tuple[int, InputError | None]] = []  # rows without a chunk to apply
         handles, actions = chunks.handle.tolist(), chunks.action.tolist()
         columns = map(self._held.get, handles), chunks.seq.tolist(), actions
-        named, more = self._named, self._more
+        more = self._more
         for row, held, seq, action, chunk, of_content in zip(range(len(actions)), *columns, *decoded, strict=True):
             if held is not None and action <= END and not (held.is_taken or isinstance(chunk, InputError)):
-                envelope = _new(Parameters, (held.id, *named, seq, False, action == END, *more))
+                envelope = _new(Parameters, (held.id, *held.named, seq, False, action == END, *more))
                 requests.append(_new(InferRequest, (envelope, chunk, of_content, False, None, "", None, None)))
                 rows.append(row)
             else:
@@ -218,7 +221,7 @@ class ConnectionSessions:
                 raise InputError(f"{name!r} is no id: send 1 to 128 letters, digits and . _ ~ : -")
             self._many.handles.take(self._client)
             query = self._query.of_session(name, resume)
-            held = self._held[handle] = HeldSession(query.session, self._connection)
+            held = self._held[handle] = HeldSession(query.session, query.envelope[1:3], self._connection)
             try:
                 return await self._opened(query, held)
             except BaseException:
@@ -232,11 +235,26 @@ class ConnectionSessions:
 
     async def _opened(self, query: StreamQuery, held: HeldSession) -> tuple[int, int, int, int]:
         try:
-            opening = await self._streams.open(query, held, self._client)
+            opening = await self._opened_as_named(query, held)
         except SessionEnded:
             described = await self._streams.describe(held.id, self._client)
             return described["expected_seq"], described["total_steps"], APPLIED, ENDED
         return opening.next_seq, opening.total_steps, APPLIED, BEGUN if opening.resumed else NEW
+
+    async def _opened_as_named(self, query: StreamQuery, held: HeldSession) -> Opening:
+        try:
+            return await self._streams.open(query, held, self._client)
+        except ModelMismatch:
+            named = self._asked.envelope[1:3]
+            if named == held.named:
+                raise
+            # it began before a reload, and the client chose no version: it stays on its own, if that says the same
+            held.named = named
+            query = query._replace(envelope=query.envelope._replace(model=named[0], version=named[1]))
+            opening = await self._streams.open(query, held, self._client)
+            if tuple(opening.labels) != tuple(self._labels):
+                raise
+            return opening
 
     def _of_no_chunk(self, handle: int, action: int, error: InputError | None) -> None:
         """Leave the session of a row, or raise the reason why the row has no chunk to apply.

@@ -73,6 +73,22 @@ async def test_sessions_from_their_beginning_to_their_end(models: Path, gate: Ga
         assert server.parts.many.handles.total == 0
 
 
+async def test_a_new_connection_goes_on_with_a_session_from_before_a_reload(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        many, _ = await hub(server, EVENTS)
+        await many.opens("a")
+        await many.chunks(silence([0], 0))
+        write_artifact(models, version="2")
+        await server.parts.reloader.reload()
+        again, begin = await hub(server, EVENTS)
+        assert begin["version"] == "2"
+        assert (await again.opens("a", "b")).status.tolist() == [APPLIED, APPLIED]
+        rows = await again.chunks(silence([0, 1], [1, 0]))
+        assert rows.status.tolist() == [APPLIED, APPLIED], rows.more
+        named, _ = await hub(server, f"{EVENTS}&version=2")
+        assert (await named.opens("a")).more[0]["problem"] == "model-mismatch"  # it was chosen
+
+
 PIECES = st.lists(st.lists(st.integers(1, 400), min_size=1, max_size=4), min_size=1, max_size=4)
 
 

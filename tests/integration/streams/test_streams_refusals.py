@@ -86,7 +86,7 @@ async def test_what_is_wrong_from_the_beginning_is_refused_as_http(
 async def test_rows_that_cannot_be_opened_leave_the_others_alone(models: Path, gate: Gate) -> None:
     write_artifact(models, version="2")
     async with listening(models, gate) as server:
-        many, _ = await hub(server, EVENTS)
+        many, _ = await hub(server, f"{EVENTS}&version=2")
         one, _ = await opened(server, f"{EVENTS_OF_ONE}&session=older&version=1")
         await one.send(sent(BINARY, pack_events(5, [], [])))
         await one.frame()
