@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hetsyn_client.errors import ServiceProblem
 from hetsyn_client.protocol.reconnecting import ConnectionOptions
 from service.simulated import CHANNELS, TAIL_STEPS, hash_step, probabilities_of
-from tests.simulation.oracle import Content, Sent, SessionOracle
+from tests.simulation.oracle import PASSING, Content, Sent, SessionOracle
 from tests.simulation.transport import SimulatedTransport
 
 if TYPE_CHECKING:
@@ -127,4 +127,7 @@ class Client(ABC):
 
     def refused(self, oracle: SessionOracle, sent: Sent, problem: ServiceProblem) -> None:
         self.note(f"chunk {sent.seq}: {problem.status} {problem.problem}")
+        simulation = self.simulation
+        if problem.status in PASSING and sent.at_s > simulation.disturbed_until_s and not simulation.plan.limits:
+            simulation.complain(f"{self.name}: chunk {sent.seq}: {problem}, and nothing was wrong")
         oracle.refuses(sent, problem.status, problem.problem or "", problem.expected_seq)

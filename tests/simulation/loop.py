@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -65,6 +66,11 @@ class World:
 
     def after(self, delay_s: float, call: Callable[[], None]) -> None:
         self.at(self.now_s + delay_s, call)
+
+    def timers_of(self, process: Process) -> int:
+        """Count the timers of a process that are not over."""
+        timers = [call.args[0] for *_, call in self._due if isinstance(call, partial) and call.func == process._is_due]
+        return sum(not timer.cancelled() for timer in timers)
 
     def latency_s(self) -> float:
         """Draw how long a message or a thread takes: mostly a millisecond, at times much longer."""
@@ -183,7 +189,7 @@ class Process(asyncio.BaseEventLoop):
     ) -> asyncio.TimerHandle:
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         if when < float("inf"):
-            self.world.at(when, lambda: self._is_due(timer))
+            self.world.at(when, partial(self._is_due, timer))
         return timer
 
     def _is_due(self, timer: asyncio.TimerHandle) -> None:

@@ -51,6 +51,7 @@ def found_by(patch: Path, worlds: int) -> str:
                 command, cwd=tree, env=environment, capture_output=True, text=True, timeout=60 * MINUTES
             )
         except subprocess.TimeoutExpired:
+            print(f"{patch.stem}: NOT FOUND within {MINUTES} minutes", file=sys.stderr, flush=True)
             return f"NOT FOUND within {MINUTES} minutes"
         failed = re.search(r"^world (\d+): (.*)$", ran.stdout, re.MULTILINE)
         result = f"seed {failed[1]}: {failed[2][:120]}" if failed else "NOT FOUND" if not ran.returncode else ran.stderr

@@ -54,12 +54,14 @@ class Sent(NamedTuple):
     Attributes:
         acknowledged: the longest history that was acknowledged.
         endings: how often the session may have ended.
+        at_s: when.
     """
 
     seq: int
     content: Content
     acknowledged: History | None
     endings: int
+    at_s: float
 
 
 class SessionOracle:
@@ -123,7 +125,7 @@ class SessionOracle:
     def asks(self, content: Content) -> Sent:
         """Note that something is asked which has no number."""
         self._grows_old()
-        return Sent(-1, content, self._acknowledged, self._endings)
+        return Sent(-1, content, self._acknowledged, self._endings, self._now_s())
 
     @property
     def is_known(self) -> bool:
@@ -148,7 +150,7 @@ class SessionOracle:
             parents = [None] if seq == 0 else [one for one in self._by_reply.values() if one.seq == seq - 1]
             for parent in parents:
                 self._add(parent, seq, content)
-        return Sent(seq, content, self._acknowledged, self._endings)
+        return Sent(seq, content, self._acknowledged, self._endings, self._now_s())
 
     def _add(self, parent: History | None, seq: int, content: Content) -> None:
         siblings = self._roots if parent is None else parent.children

@@ -9,12 +9,12 @@ from hetsyn_client.columns import APPLIED, Results
 from hetsyn_client.errors import ServiceProblem
 from hetsyn_client.many import LiveStreams
 from hetsyn_client.protocol.calls import Calls, SessionOptions
-from hetsyn_client.protocol.live_steps import LiveSteps
+from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps
 from hetsyn_client.protocol.session_steps import SessionSteps
 from hetsyn_client.protocol.steps import Steps
 from hetsyn_client.sources.bodies import events_body
 from tests.simulation.client import PATIENCE, URL, Client, packed
-from tests.simulation.oracle import PASSING, Sent, SessionOracle
+from tests.simulation.oracle import PASSING, Content, Sent, SessionOracle
 
 MANY = 150  # sessions of one connection: a frame is applied in slices
 
@@ -54,26 +54,38 @@ class Stream(Client):
     """Sends the chunks of a session over ``WS /stream``."""
 
     async def live(self) -> None:
-        oracle, run = self.new_oracle(self.name), self.transport.run
-        stream = LiveSteps(access_of(URL, {}), PATIENCE)  # type: ignore[arg-type]
-        chunks: list[Sent] = []
-
-        def take(frames: list[dict[str, Any]]) -> None:
-            for frame in frames:
-                if frame["type"] == "Result":
-                    self.acknowledged(oracle, chunks[frame["seq"]], frame)
-
+        self._oracle, self._chunks = self.new_oracle(self.name), list[Sent]()
+        stream = self._new_stream()
         try:
-            await run(stream.begin_once())
-            for seq in range(self.chunks):
-                chunks.append(oracle.sends(seq, self.content()))
-                take(await run(stream.send(stream.events(*packed(chunks[-1].content)))))
-                await self.think()
-            take(await run(stream.wait()))
+            await self.transport.run(stream.begin_once())
+            await self._send(stream, self.chunks)
+            if self.draw.random() < 0.3:
+                self._chunks.append(self._oracle.sends(len(self._chunks), Content((), end=True)))
+                await self.transport.run(stream.end())
         except ServiceProblem as problem:
-            self.refused(oracle, chunks[-1] if chunks else oracle.sends(0, self.content()), problem)
+            self._judge(problem)
         finally:
-            await run(stream.close())
+            await self.transport.run(stream.close())
+
+    def _new_stream(self) -> LiveSteps:
+        return LiveSteps(access_of(URL, {}), LiveOptions(session=self.name, **PATIENCE))
+
+    def _judge(self, problem: ServiceProblem) -> None:
+        oracle, chunks = self._oracle, self._chunks
+        self.refused(oracle, chunks[-1] if chunks else oracle.sends(0, self.content()), problem)
+
+    async def _send(self, stream: LiveSteps, count: int) -> None:
+        run = self.transport.run
+        for _ in range(count):
+            self._chunks.append(self._oracle.sends(len(self._chunks), self.content()))
+            self._take(await run(stream.send(stream.events(*packed(self._chunks[-1].content)))))
+            await self.think()
+        self._take(await run(stream.wait()))
+
+    def _take(self, frames: list[dict[str, Any]]) -> None:
+        for frame in frames:
+            if frame["type"] == "Result":
+                self.acknowledged(self._oracle, self._chunks[frame["seq"]], frame)
 
 
 class Streams(Client):
@@ -97,8 +109,15 @@ class Streams(Client):
                 for results in await run(_steps_of(streams, streams.send_events, handles, steps, times, units)):
                     self._take(results, dict(zip(handles, zip(oracles, chunks, strict=True), strict=True)))
                 await self.think()
+            of_handle = dict(zip(handles, zip(oracles, chunks, strict=True), strict=True))
             for results in await run(streams._wait()):
-                self._take(results, dict(zip(handles, zip(oracles, chunks, strict=True), strict=True)))
+                self._take(results, of_handle)
+            if self.draw.random() < 0.3:
+                for oracle, sent in zip(oracles, chunks, strict=True):
+                    sent.append(oracle.sends(len(sent), Content((), end=True)))
+                ended = await run(_steps_of(streams, streams.end, handles))
+                for results in ended + await run(streams._wait()):
+                    self._take(results, of_handle)
         except ServiceProblem as problem:
             self.note(f"is refused: {problem}")
             may = self.simulation.was_reloaded or all(oracle.has_ended for oracle in oracles)

@@ -410,12 +410,14 @@ class Simulation:
         for host in self.hosts:
             if not world.run(partial(self._is_clean, host), 2 * SWEEP_S):
                 names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(host.process))  # type: ignore[union-attr]
-                self.complain(f"{host.name} still holds {host.server.held}, and has the tasks {names}")
+                self.complain(
+                    f"{host.name} still holds {host.server.held}, and has the tasks {names}, {world.timers_of(host.process)} timers"
+                )
 
     def _is_clean(self, host: Host) -> bool:
         """Return whether a server holds nothing for clients, and has only the tasks that it always has."""
-        tasks = asyncio.all_tasks(host.process)
-        return host.server.held == NOTHING and len(tasks) == host.server.background_tasks + 1
+        tasks, most = asyncio.all_tasks(host.process), host.server.background_tasks
+        return host.server.held == NOTHING and len(tasks) == most + 1 and self.world.timers_of(host.process) <= most
 
 
 def hash_of(name: str) -> int:
