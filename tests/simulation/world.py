@@ -410,9 +410,8 @@ class Simulation:
         for host in self.hosts:
             if not world.run(partial(self._is_clean, host), 2 * SWEEP_S):
                 names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(host.process))  # type: ignore[union-attr]
-                self.complain(
-                    f"{host.name} still holds {host.server.held}, and has the tasks {names}, {world.timers_of(host.process)} timers"
-                )
+                timers = world.timers_of(host.process)
+                self.complain(f"{host.name} still holds {host.server.held}, has the tasks {names}, and {timers} timers")
 
     def _is_clean(self, host: Host) -> bool:
         """Return whether a server holds nothing for clients, and has only the tasks that it always has."""
