@@ -68,7 +68,7 @@ class Stream(Client):
             await self.transport.run(stream.close())
 
     def _new_stream(self) -> LiveSteps:
-        return LiveSteps(access_of(URL, {}), LiveOptions(session=self.name, **PATIENCE))
+        return LiveSteps(access_of(URL, {}), LiveOptions(session=self.name, **PATIENCE))  # type: ignore[typeddict-item]  # of mypy alone
 
     def _judge(self, problem: ServiceProblem) -> None:
         oracle, chunks = self._oracle, self._chunks

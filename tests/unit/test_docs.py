@@ -60,11 +60,14 @@ def test_every_package_says_what_it_is() -> None:
     assert not silent, "begin these with a sentence that says what the folder is"
 
 
+PATCHES = {"tests/mutants", "tests/mutants/simulated"}
+
+
 def test_a_folder_has_at_most_fifteen_files() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     counts = Counter(parent for name in listed.splitlines() if str(parent := Path(name).parent) != ".")
     # collections of alike data: patches, and results of runs
-    crowded = {str(parent) for parent, count in counts.items() if count > 15} - {"tests/mutants", "benchmarks/results"}
+    crowded = {str(parent) for parent, count in counts.items() if count > 15} - PATCHES - {"benchmarks/results"}
     assert not {name for name in crowded if not name.startswith("recipes/speech/results/")}
 
 
