@@ -145,7 +145,7 @@ def test_each_utterance_begins_with_it(warm: Model) -> None:
         (outcome,) = ENGINE.run(warm, [Work(stream, chunk, False, finalize=True)])
         stream = outcome.stream
         answers += [
-            np.float32(heard["probabilities"]).tolist()
+            np.array(heard["probabilities"], np.float32).tolist()
             for heard in outcome.result.heard
             if heard["type"] == "UtteranceEnd"
         ]

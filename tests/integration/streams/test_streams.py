@@ -150,7 +150,9 @@ async def replies(server: Listening, kind: str, parts: list[Piece]) -> list[Answ
             response = await client.post("/infer", params=query, content=part, headers={"Content-Type": content_type})
             reply = response.json()
             session = reply["session"]
-            answers.append((np.float32(reply["probabilities"]).tolist(), reply["label"] or "", reply["total_steps"]))
+            answers.append(
+                (np.array(reply["probabilities"], np.float32).tolist(), reply["label"] or "", reply["total_steps"])
+            )
     return answers
 
 
@@ -160,7 +162,7 @@ async def results(socket: Socket, kind: str, parts: list[Piece]) -> list[Answer]
     await socket.send(*(sent(BINARY, part) for part in parts), said("CloseStream"))
     frames = await socket.frames(len(parts) + 1)
     answers = [
-        (np.float32(frame["probabilities"]).tolist(), frame["label"] or "", frame.get("total_steps", 0))
+        (np.array(frame["probabilities"], np.float32).tolist(), frame["label"] or "", frame.get("total_steps", 0))
         for frame in frames
     ]
     total_steps = round(1000 * frames[-1]["end"] / begin["step_ms"])

@@ -154,7 +154,7 @@ def check_alone(model: Model, chunk: Chunk, events: Events, unit_s: float) -> No
     assert len(ends) > 3
     for end in ends:
         first, last = round(end["start"] / unit_s), round(end["end"] / unit_s)
-        assert np.float32(end["probabilities"]).tolist() == alone(model, part_of_chunk(chunk, first, last))
+        assert np.array(end["probabilities"], np.float32).tolist() == alone(model, part_of_chunk(chunk, first, last))
         assert end["label"] in model.manifest.labels
 
 
