@@ -231,7 +231,7 @@ def test_bash_completes_after_its_script_was_read() -> None:
 @pytest.mark.process
 def test_serve_explains_a_missing_runtime(tmp_path: Path) -> None:
     write_artifact(tmp_path)
-    done = run("serve", "--models", str(tmp_path), without=("torch", "onnxruntime"))
+    done = run("serve", "--models", str(tmp_path), "--port", "0", without=("torch", "onnxruntime"))
     assert done.returncode == 1
     # its metadata is still there, as after a broken uninstall; the plain case is in service/runtime/test_onnx.py
     assert "its module is not there: pip uninstall" in done.stderr
