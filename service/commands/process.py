@@ -124,8 +124,10 @@ async def _check_ports(settings: Settings) -> None:
     """Bind the ports as they will be, and let go of them: to load the models takes seconds.
 
     Raises:
-        HetsynError: one is in use. What else is wrong is said when the server listens.
+        HetsynError: one is in use, or both are one. What else is wrong is said when the server listens.
     """
+    if settings.port and settings.port == settings.grpc_port:
+        raise HetsynError(f"--port and --grpc-port are both {settings.port}: choose another for one of them")
     loop = asyncio.get_running_loop()
     for option, port in (("--port", settings.port), ("--grpc-port", settings.grpc_port or 0)):
         try:
