@@ -23,6 +23,7 @@ from export.graphs.encoder_graph import OPERATOR as ENCODER_OPERATOR
 from export.graphs.network_graph import OPERATOR
 from export.graphs.torchscript import ScriptError, load_torchscript
 from hetsyn_model.compiled import Compiled
+from hetsyn_model.errors import ModelError
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import rollout
 from hetsyn_model.spec import DecisionSpec, InputKind
@@ -53,8 +54,10 @@ Batch = list[tuple[int, int]]  # pairs: a stream, and the number of its next ste
 OnRun = Callable[[str], None]
 
 
-class ParityError(ValueError):
+class ParityError(ModelError):
     """Two implementations of one network do not agree; the message says which, where and by how much."""
+
+    code = "no-parity"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export.folder import ExportError, rejected_of
+from export.folder import AlreadyExists, ExportError, rejected_of
 from export.nir import NirError
 from export.nir.convention import Reset, Rule
 from export.nir.layers import in_parts, whole
@@ -82,7 +82,7 @@ def export_nir(
     rejected_labels = rejected_labels or tuple(name for name in rejected if name in labels)
     path = Path(out)
     if path.exists():
-        raise FileExistsError(f"{path} exists: files are never overwritten, choose another name")
+        raise AlreadyExists(f"{path} exists: files are never overwritten, choose another name")
     graph, chosen, error = to_nir(
         network, as_lif=as_lif, form=form, rule=rule, labels=labels, rejected_labels=rejected_labels
     )

@@ -11,11 +11,14 @@ from typing import Any
 import torch
 
 from hetsyn_model.encoders.level_crossing import AnyEncoderSpec, encoder_from_dict
+from hetsyn_model.errors import ModelError
 from hetsyn_model.network import Network
 
 
-class CheckpointFileError(ValueError):
+class CheckpointFileError(ModelError):
     """Not a checkpoint of ``hetsyn train``; the message says what it is instead."""
+
+    code = "bad-checkpoint"
 
 
 @dataclass(frozen=True)

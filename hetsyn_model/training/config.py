@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from hetsyn_model.encoders.encoder import EncoderSpec
+from hetsyn_model.errors import ModelError
 from hetsyn_model.spec import DecisionSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec
 from hetsyn_model.training.datasets.examples import Kind
 from hetsyn_model.training.datasets.others import OthersSpec
@@ -35,8 +36,10 @@ EARLIER = ("phonemes", "kernel", "training.distillation", "training.quiet_s", "e
 SHIPPED = Path(__file__).with_name("configs")
 
 
-class ConfigError(ValueError):
+class ConfigError(ModelError):
     """A configuration that cannot be read or used; the message names the file and the field."""
+
+    code = "bad-config"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hetsyn_model.errors import ModelError
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import replace_file, save_tensors
 from hetsyn_model.spec import NetworkSpec
@@ -36,8 +37,10 @@ KEPT_STREAMS = 256  # validation streams in the run's folder, for the verificati
 Data = str | Path | Examples | Arrays | NDArray[Any] | torch.Tensor | Sequence[NDArray[Any] | torch.Tensor]
 
 
-class DeviceError(ValueError):
+class DeviceError(ModelError):
     """A device that torch cannot train on; the message lists those that it can."""
+
+    code = "no-device"
 
 
 def torch_device(name: str) -> torch.device:
