@@ -68,7 +68,7 @@ def check_absent(out: Path) -> None:
     """Check that nothing is at the path, and that its neighbours do not contradict NAME/VERSION.
 
     Raises:
-        FileExistsError: there is something.
+        AlreadyExists: there is something.
         ArtifactPathError: it lies in an artifact, or in a folder of models, so the version is missing.
     """
     if out.exists():

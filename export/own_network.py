@@ -115,7 +115,7 @@ def write_artifact(
         BankError: no bank meets the bound.
         ExportError: the labels do not fit the outputs, the form cannot be served, or the encoder knows no silence.
         ArtifactPathError: no server reads this name or version.
-        FileExistsError: there is something at ``out``.
+        AlreadyExists: there is something at ``out``.
     """
     check_name(source.name, source.version)
     check_absent(out)
@@ -280,7 +280,7 @@ def export_network(
         ExportError: the network, the labels or the examples do not fit; the message says what to do.
         BankError: no bank meets the error bound; the exact form needs none.
         ParityError: implementations disagree; nothing is written.
-        FileExistsError: there is something at ``out``.
+        AlreadyExists: there is something at ``out``.
     """
     out = artifact_path(out)
     if not 0 <= tail_steps <= MAX_TAIL_STEPS:

@@ -74,8 +74,8 @@ def export_nir(
         rejected_labels: labels for which a server answers null; empty: an artifact's own.
 
     Raises:
-        NirError: NIR cannot hold the network so; the message says what to do.
-        FileExistsError: there is something at ``out``.
+        NirError: NIR cannot hold the network so, or the file cannot be written; the message says what to do.
+        AlreadyExists: there is something at ``out``.
     """
     network, found, rejected = (source, (), ()) if isinstance(source, Network) else _open(Path(source))
     labels = labels or found
@@ -86,13 +86,18 @@ def export_nir(
     graph, chosen, error = to_nir(
         network, as_lif=as_lif, form=form, rule=rule, labels=labels, rejected_labels=rejected_labels
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
     try:
-        nir_library().write(scratch, graph)
-        scratch.rename(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            nir_library().write(scratch, graph)
+            scratch.rename(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+    except OSError as error:
+        raise NirError(
+            f"{path} cannot be written ({error.strerror or error}): write where there is room and you may"
+        ) from error
     return Written(path, chosen, error, len(graph.nodes), "lif" if as_lif else "faithful")
 
 
