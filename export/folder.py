@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_model.errors import ModelError
+from hetsyn_model.spec.errors import ModelError
 from service.contract import manifest as contract
 from service.contract.artifact import Artifact
 from service.contract.folder import MODELS

@@ -23,10 +23,10 @@ from export.graphs.encoder_graph import OPERATOR as ENCODER_OPERATOR
 from export.graphs.network_graph import OPERATOR
 from export.graphs.torchscript import ScriptError, load_torchscript
 from hetsyn_model.compiled import Compiled
-from hetsyn_model.errors import ModelError
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import rollout
 from hetsyn_model.spec import DecisionSpec, InputKind
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import DECISION_SCORE, StateTensor, initial_state
 from service.contract.graph_io import (
     EVENT_ROW,

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hetsyn_model.errors import ModelError
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
+from hetsyn_model.spec.errors import ModelError
 
 Key = tuple[int, str]  # index of the layer, and name in hetsyn_model.layer.Layer
 Named = tuple[str, Tensor]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from hetsyn_model.compiled import Compiled, LayerWeights
-from hetsyn_model.errors import ModelError
 from hetsyn_model.events import Events
 from hetsyn_model.layer import NEURON_BUFFERS, Layer
 from hetsyn_model.rollout import Rollout, rollout
 from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, PathSpec
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import FORMS, Form
 from hetsyn_model.synapses.bank import Bank, BankError, BankWeights, compile_bank
 from hetsyn_model.synapses.bank_fit import evenly_apart, fit_bank, kernel_error

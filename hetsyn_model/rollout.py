@@ -16,11 +16,11 @@ from torch import Tensor
 
 from hetsyn_model import native
 from hetsyn_model.compiled import Compiled, LayerWeights
-from hetsyn_model.errors import ModelError
 from hetsyn_model.events import Events, pointer
 from hetsyn_model.neurons.spike import BaseNeuron, MembraneNeuron, ResettingNeuron, SilentMembrane, surrogate_derivative
 from hetsyn_model.readout import decide, probabilities
 from hetsyn_model.spec import MEMBRANE_RESETS, DecisionSpec, InputKind, NetworkSpec, SurrogateSpec
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import initial_state, state_name
 from hetsyn_model.synapses.bank import BankWeights
 from hetsyn_model.synapses.path import Direct

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hetsyn_model.errors import ModelError
+from hetsyn_model.spec.errors import ModelError
 
 CONFIGURATION = "run.json"
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hetsyn_model.compiled import Compiled
-from hetsyn_model.errors import ModelError
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import StateTensor, initial_state
 from hetsyn_model.step import step
 

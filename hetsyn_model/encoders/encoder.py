@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hetsyn_model.errors import ModelError
 from hetsyn_model.spec import SpecError
+from hetsyn_model.spec.errors import ModelError
 
 EMPHASIS_FROM_HZ = 300.0
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -7,8 +7,8 @@ The four neuron models of the paper are values of one description, not classes
 (arXiv 2508.11644, Propositions 1-3): see :func:`variant`.
 """
 
-from hetsyn_model.errors import SpecError
 from hetsyn_model.spec.decision import DecisionSpec, Rule
+from hetsyn_model.spec.errors import SpecError
 from hetsyn_model.spec.network import InputKind, NetworkSpec
 from hetsyn_model.spec.neuron import (
     MEMBRANE_RESETS,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from hetsyn_model.errors import SpecError, require
 from hetsyn_model.spec.decision import DecisionSpec
+from hetsyn_model.spec.errors import SpecError, require
 from hetsyn_model.spec.neuron import OWN_NEURONS, NeuronSpec
 from hetsyn_model.spec.path import PathSpec
 from hetsyn_model.spec.surrogate import SurrogateSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from hetsyn_model.errors import SpecError, require
+from hetsyn_model.spec.errors import SpecError, require
 from hetsyn_model.spec.own import OwnNeurons, decay_of
 from hetsyn_model.spec.resonance import ResonanceSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from hetsyn_model.errors import require
+from hetsyn_model.spec.errors import require
 
 Spread = Literal["random", "even"]
 

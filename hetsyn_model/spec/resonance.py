@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hetsyn_model.errors import require
+from hetsyn_model.spec.errors import require
 from hetsyn_model.spec.own import OwnNeurons, decay_of
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ import torch
 from torch import Tensor
 
 from hetsyn_model import native
-from hetsyn_model.errors import ModelError
 from hetsyn_model.events import Events, event_product, pointer
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import Shapes, State
 from hetsyn_model.synapses.exact_products import values_product
 from hetsyn_model.synapses.synapse import ExactWeights, SynapsePath

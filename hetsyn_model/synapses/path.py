@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hetsyn_model.errors import HetsynError
+from hetsyn_model.spec.errors import HetsynError
 from hetsyn_model.spec.path import REGISTER_STEPS, PathSpec
 from hetsyn_model.state import Shapes, State
 

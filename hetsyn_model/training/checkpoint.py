@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from hetsyn_model.encoders.level_crossing import AnyEncoderSpec, encoder_from_dict
-from hetsyn_model.errors import ModelError
 from hetsyn_model.network import Network
+from hetsyn_model.spec.errors import ModelError
 
 
 class CheckpointFileError(ModelError):

@@ -21,8 +21,8 @@ from typing import Any, Literal, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from hetsyn_model.encoders.encoder import EncoderSpec
-from hetsyn_model.errors import ModelError
 from hetsyn_model.spec import DecisionSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.training.datasets.examples import Kind
 from hetsyn_model.training.datasets.others import OthersSpec
 from hetsyn_model.training.datasets.split import SplitSpec

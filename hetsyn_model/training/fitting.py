@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hetsyn_model.errors import ModelError
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import replace_file, save_tensors
 from hetsyn_model.spec import NetworkSpec
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import Form
 from hetsyn_model.synapses.bank import BankError
 from hetsyn_model.training.batch import Batch

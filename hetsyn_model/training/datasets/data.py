@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from hetsyn_client.sources.formats import read_sound
-from hetsyn_model.errors import InputError, ModelError
 from hetsyn_model.events import Events
+from hetsyn_model.spec.errors import InputError, ModelError
 
 NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
 

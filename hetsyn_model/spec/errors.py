@@ -1,4 +1,4 @@
-"""The errors of networks, training and export that have no better place."""
+"""The errors of descriptions, and the base of those of networks, training and export."""
 
 from __future__ import annotations
 
