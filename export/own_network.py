@@ -31,7 +31,7 @@ from export.write import Description, OnProgress, Promise, Report, write
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.encoders.level_crossing import AnyEncoderSpec
 from hetsyn_model.network import Network
-from hetsyn_model.spec import ERROR_BOUND, SpecError
+from hetsyn_model.spec import ERROR_BOUND
 from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
@@ -384,7 +384,7 @@ def load_network(path: Path) -> Network | None:
     if isinstance(saved, Mapping) and {"spec", "banks", "tensors"} <= set(saved):
         try:
             return Network.load(saved)
-        except (ValueError, SpecError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
             reason = str(error).partition("\n")[0][:200]
             raise ExportError(f"{path}: not a result of Network.save() ({reason}): save it again by {SAVE}") from error
     if isinstance(saved, Mapping) and saved and all(isinstance(value, torch.Tensor) for value in saved.values()):
