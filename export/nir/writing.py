@@ -94,10 +94,10 @@ def export_nir(
             scratch.rename(path)
         finally:
             scratch.unlink(missing_ok=True)
-    except OSError as error:
+    except OSError as problem:
         raise NirError(
-            f"{path} cannot be written ({error.strerror or error}): write where there is room and you may"
-        ) from error
+            f"{path} cannot be written ({problem.strerror or problem}): write where there is room and you may"
+        ) from problem
     return Written(path, chosen, error, len(graph.nodes), "lif" if as_lif else "faithful")
 
 
