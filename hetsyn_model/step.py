@@ -20,6 +20,7 @@ from torch import Tensor
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.readout import decision_step
 from hetsyn_model.spec import InputKind
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import State, state_name
 
 
@@ -40,7 +41,7 @@ def step(compiled: Compiled, state: State, spikes: Tensor) -> tuple[State, StepO
     """Run one step of all layers and of the decision. Arguments as :func:`layers_step`.
 
     Raises:
-        ValueError: the input is not finite, or has other spikes than 0 and 1. On a GPU each step would wait to see that.
+        ModelError: the input is not finite, or has other spikes than 0 and 1. On a GPU each step would wait to see that.
     """
     if spikes.device.type == "cpu" and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         check_numbers(spikes, compiled.spec.input_kind)
@@ -54,7 +55,7 @@ def check_numbers(numbers: Tensor, kind: InputKind, *, are_events: bool = False)
     """Check the numbers of an input. Events of a tied layer count thresholds, so they may be above 1.
 
     Raises:
-        ValueError: they are not finite, or spikes that are not 0 or 1.
+        ModelError: they are not finite, or spikes that are not 0 or 1.
     """
     if kind == "values":
         are_legal = torch.isfinite(numbers)
@@ -63,8 +64,8 @@ def check_numbers(numbers: Tensor, kind: InputKind, *, are_events: bool = False)
     if bool(are_legal.all()):
         return
     if not bool(torch.isfinite(numbers).all()):
-        raise ValueError(f"{kind} contain numbers that are not finite")
-    raise ValueError(
+        raise ModelError(f"{kind} contain numbers that are not finite")
+    raise ModelError(
         "spikes contain numbers other than 0 and 1: give spikes, or describe a network with input_kind 'values'"
     )
 

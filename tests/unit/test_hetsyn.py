@@ -99,7 +99,7 @@ def test_arguments_reach_the_subcommand(tmp_path: Path) -> None:
 
 def test_an_error_of_ours_is_one_line(tmp_path: Path, here: Callable[..., tuple[int, str, str]]) -> None:
     code, _, errors = here("inspect", str(tmp_path))
-    assert code == 1
+    assert code == 2
     assert errors.startswith("hetsyn: ")
     assert "Traceback" not in errors
 
