@@ -41,7 +41,7 @@ def step(compiled: Compiled, state: State, spikes: Tensor) -> tuple[State, StepO
     """Run one step of all layers and of the decision. Arguments as :func:`layers_step`.
 
     Raises:
-        ModelError: the input is not finite, or has other spikes than 0 and 1. On a GPU each step would wait to see that.
+        ModelError: the input is not finite, or has other spikes than 0 and 1; not on a GPU, where each step would wait.
     """
     if spikes.device.type == "cpu" and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         check_numbers(spikes, compiled.spec.input_kind)
