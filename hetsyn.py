@@ -95,6 +95,8 @@ _NEEDS = {"service": ("service",), "export": ("export", "service")}
 class HiddenPackage(HetsynError, ImportError):
     """A package of ours cannot be imported, because something of the user's has its name."""
 
+    code = "hidden-package"
+
 
 def _import(module: str) -> ModuleType:
     for package in _NEEDS.get(module.partition(".")[0], ()):
@@ -159,7 +161,20 @@ OWN_EXTRA = {
     "redis": "redis", "grpc": "grpc", "grpc_health": "grpc", "tritonclient": "grpc",
 }  # fmt: skip
 
+
+class _Commands(typer.core.TyperGroup):
+    """The subcommands. An error of ours ends any of them with its sentence and its exit status."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().main(*arguments, **options)
+        except HetsynError as error:
+            typer.echo(f"hetsyn: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
 app = typer.Typer(
+    cls=_Commands,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     help="Train, export and serve HetSynLIF spiking networks as a streaming classifier.",
@@ -235,12 +250,8 @@ for _name, _subcommand in SUBCOMMANDS.items():
 
 
 def main() -> None:
-    """Run the command line; exits with 1 on an error of ours or a missing dependency, with 2 on wrong options."""
-    try:
-        app(prog_name="hetsyn")
-    except HetsynError as error:
-        typer.echo(f"hetsyn: {error}", err=True)
-        sys.exit(1)
+    """Run the command line; exits with 2 if options, inputs or models cannot be used, with 1 on any other error."""
+    app(prog_name="hetsyn")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from export.commands import console, print_report, progress
 from export.folder import ExportError, artifact_path, check_absent, check_name
 from service.contract.artifact import Artifact
 from service.contract.folder import MODELS, SHIPPED, find_versions, named_artifact
-from service.errors import HetsynError
 
 if TYPE_CHECKING:
     from hetsyn_model.network import Network
@@ -96,68 +94,53 @@ def adapt_model(
     """
     from export.evaluation import Evaluation
     from export.own_network import CHECKPOINT, Source, write_artifact
-    from export.parity import ParityError, Streams
+    from export.parity import Streams
     from export.sources import front_and_items
-    from hetsyn_model.synapses.bank import BankError
-    from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
-    from hetsyn_model.training.config import Config, ConfigError, config_of_checkpoint
-    from hetsyn_model.training.datasets.data import DataError
+    from hetsyn_model.training.checkpoint import Checkpoint
+    from hetsyn_model.training.config import Config, config_of_checkpoint
 
-    try:
-        artifact = named_artifact(model, MODELS, SHIPPED)
-        manifest, path = artifact.manifest, artifact.folder / CHECKPOINT
-        out = _next_version(artifact) if out is None else artifact_path(out)
-        check_name(out.parent.name, out.name)
-        check_absent(out)
-        if CHECKPOINT not in manifest.files:
-            raise ExportError(f"{artifact.folder}: has no {CHECKPOINT}: adapt a model that hetsyn export has written")
-        saved = Checkpoint.load(path)
-        named = _named(artifact, saved.network.spec)
-        config = Config() if saved.config is None else config_of_checkpoint(saved.config, str(path))
-        front, items = front_and_items(saved, config, data)
-        _check_labels(artifact, data, named, items)
-        sizes = list(manifest.network.bank_sizes.values()) or None
-        with progress() as on_progress:
-            on_progress("learn the takes", "")
-            saved.network.fit_banks(size=sizes)
-            adapted = tuned(saved.network, front, items, saved.tail_steps, named)
-            batch = front.encode(items, saved.tail_steps)
-            report = write_artifact(
-                Source(
-                    adapted.network,
-                    out.parent.name,
-                    out.name,
-                    manifest.description,
-                    manifest.labels,
-                    manifest.input.description,
-                    saved.encoder,
-                    saved.tail_steps,
-                    {**manifest.provenance, "adapted_from": f"{manifest.name} {manifest.version}"},
-                    saved.experiment,
-                    saved.config,
-                    manifest.endpointing,
-                    manifest.rejected_labels,
-                    manifest.acceptance_threshold,
-                ),
-                Evaluation(Streams(batch.events.dense(), batch.steps)),  # an accuracy on what it learned says nothing
-                out,
-                bank_size=sizes,
-                form=manifest.network.form,
-                with_torchscript=False,
-                on_progress=on_progress,
-            )
-    except (
-        BankError,
-        CheckpointFileError,
-        ConfigError,
-        DataError,
-        ExportError,
-        FileExistsError,
-        HetsynError,
-        ParityError,
-    ) as error:
-        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
-        raise typer.Exit(2) from error
+    artifact = named_artifact(model, MODELS, SHIPPED)
+    manifest, path = artifact.manifest, artifact.folder / CHECKPOINT
+    out = _next_version(artifact) if out is None else artifact_path(out)
+    check_name(out.parent.name, out.name)
+    check_absent(out)
+    if CHECKPOINT not in manifest.files:
+        raise ExportError(f"{artifact.folder}: has no {CHECKPOINT}: adapt a model that hetsyn export has written")
+    saved = Checkpoint.load(path)
+    named = _named(artifact, saved.network.spec)
+    config = Config() if saved.config is None else config_of_checkpoint(saved.config, str(path))
+    front, items = front_and_items(saved, config, data)
+    _check_labels(artifact, data, named, items)
+    sizes = list(manifest.network.bank_sizes.values()) or None
+    with progress() as on_progress:
+        on_progress("learn the takes", "")
+        saved.network.fit_banks(size=sizes)
+        adapted = tuned(saved.network, front, items, saved.tail_steps, named)
+        batch = front.encode(items, saved.tail_steps)
+        report = write_artifact(
+            Source(
+                adapted.network,
+                out.parent.name,
+                out.name,
+                manifest.description,
+                manifest.labels,
+                manifest.input.description,
+                saved.encoder,
+                saved.tail_steps,
+                {**manifest.provenance, "adapted_from": f"{manifest.name} {manifest.version}"},
+                saved.experiment,
+                saved.config,
+                manifest.endpointing,
+                manifest.rejected_labels,
+                manifest.acceptance_threshold,
+            ),
+            Evaluation(Streams(batch.events.dense(), batch.steps)),  # an accuracy on what it learned says nothing
+            out,
+            bank_size=sizes,
+            form=manifest.network.form,
+            with_torchscript=False,
+            on_progress=on_progress,
+        )
     print_report(report, len(items))
     _print_gain(adapted)
 

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from hetsyn_client.terminal.output import open_console
-from hetsyn_model.spec import ERROR_BOUND, SpecError
-from service.errors import HetsynError
+from hetsyn_model.spec import ERROR_BOUND
 
 if TYPE_CHECKING:
     from export.write import OnProgress, Report
@@ -119,12 +117,7 @@ def export_checkpoint(
     """
     from export.folder import ExportError, artifact_path
     from export.own_network import form_of, write_artifact
-    from export.parity import ParityError
     from export.sources import decide_by, from_checkpoint, from_saved_network, shd_size
-    from hetsyn_model.synapses.bank import BankError
-    from hetsyn_model.training.checkpoint import CheckpointFileError
-    from hetsyn_model.training.config import ConfigError
-    from hetsyn_model.training.datasets.data import DataError
 
     as_trained = bank_size is None and error_bound is None
     of_yours = {
@@ -134,60 +127,44 @@ def export_checkpoint(
         "--description": bool(description),
         "--input-description": bool(input_description),
     }
-    try:
-        out = artifact_path(out)
-        sizes = None if bank_size is None else _sizes(bank_size)
-        if form == FormChoice.exact and not as_trained:
-            raise ExportError("the exact form has no bank: leave out --bank-size and --error-bound")
-        if bank_size is not None and error_bound is not None:
-            raise ExportError("--bank-size takes the place of --error-bound: give one of the two")
-        if checkpoint == SHD_SIZE:
-            _refuse(f"{SHD_SIZE} has labels, streams and a description", of_yours | {"--data": data is not None})
-            exported = shd_size(out, seed)
-        elif own := from_saved_network(
-            Path(checkpoint), out, labels, examples, description, input_description, rejected
-        ):
-            if data is not None:
-                raise ExportError(f"{checkpoint}: --data is for a training run: give --examples FILE.npz")
-            exported = own
-        else:
-            _refuse(f"{checkpoint}: a training run has labels, examples and a description", of_yours)
-            exported = from_checkpoint(Path(checkpoint), out, data)
-            if as_trained:
-                sizes = exported.bank_size
-        source = exported.source
-        if decision is not None:
-            decide_by(source.network, decision)
-        if least_probability is not None:
-            source = replace(source, acceptance_threshold=least_probability)
-        if exported.needs_data:
-            _note_without_data()
-        with progress() as on_progress:
-            report = write_artifact(
-                source,
-                exported.evaluation,
-                out,
-                bank_size=sizes,
-                whole_range=as_trained and exported.whole_range_banks,
-                error_bound=ERROR_BOUND if error_bound is None else error_bound,
-                form=form_of(form),
-                audio=exported.audio,
-                with_torchscript=not no_torchscript,
-                on_progress=on_progress,
-            )
-    except (
-        ExportError,
-        BankError,
-        CheckpointFileError,
-        ConfigError,
-        ParityError,
-        DataError,
-        HetsynError,
-        SpecError,
-        FileExistsError,
-    ) as error:
-        console.print(f"[red]{escape(str(error))}[/red]")
-        raise typer.Exit(2) from error
+    out = artifact_path(out)
+    sizes = None if bank_size is None else _sizes(bank_size)
+    if form == FormChoice.exact and not as_trained:
+        raise ExportError("the exact form has no bank: leave out --bank-size and --error-bound")
+    if bank_size is not None and error_bound is not None:
+        raise ExportError("--bank-size takes the place of --error-bound: give one of the two")
+    if checkpoint == SHD_SIZE:
+        _refuse(f"{SHD_SIZE} has labels, streams and a description", of_yours | {"--data": data is not None})
+        exported = shd_size(out, seed)
+    elif own := from_saved_network(Path(checkpoint), out, labels, examples, description, input_description, rejected):
+        if data is not None:
+            raise ExportError(f"{checkpoint}: --data is for a training run: give --examples FILE.npz")
+        exported = own
+    else:
+        _refuse(f"{checkpoint}: a training run has labels, examples and a description", of_yours)
+        exported = from_checkpoint(Path(checkpoint), out, data)
+        if as_trained:
+            sizes = exported.bank_size
+    source = exported.source
+    if decision is not None:
+        decide_by(source.network, decision)
+    if least_probability is not None:
+        source = replace(source, acceptance_threshold=least_probability)
+    if exported.needs_data:
+        _note_without_data()
+    with progress() as on_progress:
+        report = write_artifact(
+            source,
+            exported.evaluation,
+            out,
+            bank_size=sizes,
+            whole_range=as_trained and exported.whole_range_banks,
+            error_bound=ERROR_BOUND if error_bound is None else error_bound,
+            form=form_of(form),
+            audio=exported.audio,
+            with_torchscript=not no_torchscript,
+            on_progress=on_progress,
+        )
     print_report(report, len(exported.evaluation.streams.steps))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hetsyn_model.spec.errors import ModelError
 from service.contract import manifest as contract
 from service.contract.artifact import Artifact
 from service.contract.folder import MODELS
@@ -21,12 +22,22 @@ GOLDEN = "golden.npz"
 Provenance = Mapping[str, str | int | float | bool | None]
 
 
-class ExportError(ValueError):
+class ExportError(ModelError):
     """A model that cannot be exported; the message says what to do."""
+
+    code = "not-exportable"
 
 
 class ArtifactPathError(ExportError):
     """A path that is no folder NAME/VERSION for a server."""
+
+    code = "bad-path"
+
+
+class AlreadyExists(ExportError, FileExistsError):
+    """There is something where a file or a folder would be written."""
+
+    code = "already-exists"
 
 
 def artifact_path(out: str | Path) -> Path:
@@ -57,11 +68,11 @@ def check_absent(out: Path) -> None:
     """Check that nothing is at the path, and that its neighbours do not contradict NAME/VERSION.
 
     Raises:
-        FileExistsError: there is something.
+        AlreadyExists: there is something.
         ArtifactPathError: it lies in an artifact, or in a folder of models, so the version is missing.
     """
     if out.exists():
-        raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
+        raise AlreadyExists(f"{out} exists: artifacts are never overwritten, choose another version")
     if (out.parent / contract.MANIFEST).exists():
         raise ArtifactPathError(f"{out.parent} is an artifact itself: write to a folder NAME/VERSION outside of it")
     if out.parent.name == MODELS.name or next(out.parent.glob(f"*/*/{contract.MANIFEST}"), None):

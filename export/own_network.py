@@ -31,7 +31,7 @@ from export.write import Description, OnProgress, Promise, Report, write
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.encoders.level_crossing import AnyEncoderSpec
 from hetsyn_model.network import Network
-from hetsyn_model.spec import ERROR_BOUND, SpecError
+from hetsyn_model.spec import ERROR_BOUND
 from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
@@ -115,7 +115,7 @@ def write_artifact(
         BankError: no bank meets the bound.
         ExportError: the labels do not fit the outputs, the form cannot be served, or the encoder knows no silence.
         ArtifactPathError: no server reads this name or version.
-        FileExistsError: there is something at ``out``.
+        AlreadyExists: there is something at ``out``.
     """
     check_name(source.name, source.version)
     check_absent(out)
@@ -280,7 +280,7 @@ def export_network(
         ExportError: the network, the labels or the examples do not fit; the message says what to do.
         BankError: no bank meets the error bound; the exact form needs none.
         ParityError: implementations disagree; nothing is written.
-        FileExistsError: there is something at ``out``.
+        AlreadyExists: there is something at ``out``.
     """
     out = artifact_path(out)
     if not 0 <= tail_steps <= MAX_TAIL_STEPS:
@@ -384,7 +384,7 @@ def load_network(path: Path) -> Network | None:
     if isinstance(saved, Mapping) and {"spec", "banks", "tensors"} <= set(saved):
         try:
             return Network.load(saved)
-        except (ValueError, SpecError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
             reason = str(error).partition("\n")[0][:200]
             raise ExportError(f"{path}: not a result of Network.save() ({reason}): save it again by {SAVE}") from error
     if isinstance(saved, Mapping) and saved and all(isinstance(value, torch.Tensor) for value in saved.values()):

@@ -26,6 +26,7 @@ from hetsyn_model.compiled import Compiled
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import rollout
 from hetsyn_model.spec import DecisionSpec, InputKind
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import DECISION_SCORE, StateTensor, initial_state
 from service.contract.graph_io import (
     EVENT_ROW,
@@ -53,8 +54,10 @@ Batch = list[tuple[int, int]]  # pairs: a stream, and the number of its next ste
 OnRun = Callable[[str], None]
 
 
-class ParityError(ValueError):
+class ParityError(ModelError):
     """Two implementations of one network do not agree; the message says which, where and by how much."""
+
+    code = "no-parity"
 
 
 @dataclass(frozen=True)

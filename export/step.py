@@ -82,7 +82,7 @@ def export_step(
     Raises:
         ExportError: the step cannot be served; the message says what to do.
         ParityError: the graph differs from the step by more than the tolerance. Nothing is written.
-        FileExistsError: there is something at ``out``.
+        AlreadyExists: there is something at ``out``.
     """
     path, rule = artifact_path(out), decision_of(decision, skip_steps)
     names = names_of(labels)
@@ -127,7 +127,7 @@ def check_request(out: Path, described: Description, tolerance: float) -> None:
 
     Raises:
         ExportError: no manifest can have one of them.
-        FileExistsError: there is something at ``out``.
+        AlreadyExists: there is something at ``out``.
     """
     check_name(described.name, described.version)
     check_absent(out)

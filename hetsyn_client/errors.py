@@ -1,14 +1,17 @@
-"""The errors that server and client share, and those of a client."""
+"""The base of all our errors, those that server and client share, and those of a client."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class HetsynError(Exception):
-    """Base of all errors. The message is a sentence that says what to do; a server reports the attributes.
+    """Base of all errors. The message is a sentence that says what to do; commands and servers report the attributes.
 
     Attributes:
+        code: names the kind of error for programs; on the wire the last part of the problem's type (RFC 9457).
+        exit_code: exit status of a command.
         status: HTTP status.
-        slug: last part of the problem's type (RFC 9457).
         title: the same for every occurrence.
         grpc: name of gRPC's status code.
         close_code: the WebSocket's; None: derived from the status.
@@ -16,8 +19,9 @@ class HetsynError(Exception):
         expected_seq: number of the chunk that would be accepted; None if no other one would be.
     """
 
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 1
     status: int = 500
-    slug: str = "internal"
     title: str = "Internal Server Error"
     grpc: str = "UNKNOWN"
     close_code: int | None = None
@@ -28,15 +32,17 @@ class HetsynError(Exception):
 class InputError(HetsynError):
     """An input that cannot be used. Nothing was applied."""
 
-    status, slug, title = 422, "bad-input", "The input cannot be used"
+    status, code, title = 422, "bad-input", "The input cannot be used"
     grpc = "INVALID_ARGUMENT"
+    exit_code = 2
 
 
 class NotFound(HetsynError):
-    """There is no such model, version or session."""
+    """There is no such model, version, session or key."""
 
-    status, slug, title = 404, "not-found", "Not found"
+    status, code, title = 404, "not-found", "Not found"
     grpc = "NOT_FOUND"
+    exit_code = 2
 
 
 class ServiceProblem(HetsynError):
@@ -47,9 +53,11 @@ class ServiceProblem(HetsynError):
         detail: the server's sentence.
         expected_seq: number of the chunk to send next, if the server named it.
         retry_after_s: seconds to wait before the next try, if the server named them.
-        problem: slug of the problem, such as ``out-of-order`` (docs/reference/http-api.md); None if it does not come
-            from a HetSyn server.
+        problem: the server's code, such as ``out-of-order`` (docs/reference/http-api.md); None if it does not come from
+            a HetSyn server.
     """
+
+    code = "refused"
 
     def __init__(
         self,
@@ -70,6 +78,8 @@ class ServiceProblem(HetsynError):
 class SessionLost(ServiceProblem):
     """The server no longer has the session: it has expired, was deleted, or was lost. Begin another."""
 
+    code = "session-lost"
+
     @classmethod
     def of(cls, problem: ServiceProblem) -> SessionLost:
         """Make this error of the refusal of a session that had begun."""
@@ -78,3 +88,5 @@ class SessionLost(ServiceProblem):
 
 class ServiceUnreachable(HetsynError):
     """No connection, or it broke too often."""
+
+    code = "unreachable"

@@ -122,56 +122,45 @@ def train_on_data(
     """
     import torch
 
-    from hetsyn_model.run_folder import RunError
-    from hetsyn_model.spec import SpecError
-    from hetsyn_model.synapses.bank import BankError
-    from hetsyn_model.training.checkpoint import CheckpointFileError
-    from hetsyn_model.training.config import ConfigError
     from hetsyn_model.training.datasets.data import DataError
     from hetsyn_model.training.datasets.readers import kind_of, read
-    from hetsyn_model.training.fitting import DeviceError, resolved, torch_device
+    from hetsyn_model.training.fitting import resolved, torch_device
     from hetsyn_model.training.loop import keep_freed_memory
     from hetsyn_model.training.prepared import prepare
 
     torch.set_num_threads(threads)
     keep_freed_memory()
-    try:
-        torch_device(device)
-        settings = resolved(config, kind_of(data), epochs=epochs, seed=seed)
-        examples = read(data, settings)
-        own_test = None if test is None else read(test, settings)
-        pool = None if extra is None else read(extra, settings)
-        groups = sorted({item.group for item in examples.items if item.group})
-        if leave_one_out and not groups:
-            raise DataError(f"{data}: has no groups that could be left out")
-        left_out = groups if leave_one_out else leave_out or []
-        nameless = [group for group in left_out if set(group) & set("/\\\0") or len(group.encode()) > 200]
-        if nameless:
-            raise DataError(
-                f"group {nameless[0]!r} cannot name the folder of its run: give groups short names without / and \\"
-            )
-        if not left_out:
-            prepared = prepare(examples, settings, test=own_test, extra=pool)
-            result = _run(prepared, out, data.name, device)
-            _show_test(result)
-            console.print(
-                f"network: {out / 'best.pt'}   export it: hetsyn export {out / 'best.pt'} --out models/NAME/VERSION",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
-            return
-        every = [
-            (group, prepare(examples, settings, test=own_test, extra=pool, leave_out=[group])) for group in left_out
-        ]
-        results = {}
-        for group, prepared in every:
-            run = out / f"without-{group}"
-            results[group] = _run(prepared, run, f"without {group}", device)
-        _report(out, {group: result for group, result in results.items() if result is not None})
-    except (BankError, ConfigError, DataError, DeviceError, RunError, SpecError, CheckpointFileError) as error:
-        console.print(f"[red]{escape(str(error))}[/red]", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
+    torch_device(device)
+    settings = resolved(config, kind_of(data), epochs=epochs, seed=seed)
+    examples = read(data, settings)
+    own_test = None if test is None else read(test, settings)
+    pool = None if extra is None else read(extra, settings)
+    groups = sorted({item.group for item in examples.items if item.group})
+    if leave_one_out and not groups:
+        raise DataError(f"{data}: has no groups that could be left out")
+    left_out = groups if leave_one_out else leave_out or []
+    nameless = [group for group in left_out if set(group) & set("/\\\0") or len(group.encode()) > 200]
+    if nameless:
+        raise DataError(
+            f"group {nameless[0]!r} cannot name the folder of its run: give groups short names without / and \\"
+        )
+    if not left_out:
+        prepared = prepare(examples, settings, test=own_test, extra=pool)
+        result = _run(prepared, out, data.name, device)
+        _show_test(result)
+        console.print(
+            f"network: {out / 'best.pt'}   export it: hetsyn export {out / 'best.pt'} --out models/NAME/VERSION",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        return
+    every = [(group, prepare(examples, settings, test=own_test, extra=pool, leave_out=[group])) for group in left_out]
+    results = {}
+    for group, prepared in every:
+        run = out / f"without-{group}"
+        results[group] = _run(prepared, run, f"without {group}", device)
+    _report(out, {group: result for group, result in results.items() if result is not None})
 
 
 def _share(value: float | None) -> str:

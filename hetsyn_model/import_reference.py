@@ -17,14 +17,17 @@ from torch import Tensor
 
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
+from hetsyn_model.spec.errors import ModelError
 
 Key = tuple[int, str]  # index of the layer, and name in hetsyn_model.layer.Layer
 Named = tuple[str, Tensor]
 SPEECH_SKIP_STEPS = 11  # the reference sums softmax over step index > 10
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ModelError):
     """The state dict is not one of the reference's networks; the message names the entry."""
+
+    code = "bad-reference"
 
 
 def _entries(suffixes: tuple[str, ...], recurrent: bool) -> dict[Key, tuple[str, ...]]:
@@ -132,12 +135,12 @@ def from_reference(
 
     Raises:
         CheckpointError: an entry is missing, unknown, misshaped, not finite, or not a decay in [0, 1].
-        ValueError: another dtype, or a duration of 0 or less.
+        ModelError: another dtype, or a duration of 0 or less.
     """
     if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype {dtype}: a network is float32 or float64")
+        raise ModelError(f"dtype {dtype}: a network is float32 or float64")
     if not (step_s > 0 and tau_reset_s > 0):
-        raise ValueError(f"step_s {step_s} and tau_reset_s {tau_reset_s} must be above 0")
+        raise ModelError(f"step_s {step_s} and tau_reset_s {tau_reset_s} must be above 0")
     suffixes, recurrent = _architecture(set(state_dict))
     parameters = _collect(_entries(suffixes, recurrent), state_dict)
     sizes, per_synapse = _check_shapes(parameters)

@@ -15,6 +15,7 @@ from hetsyn_model.events import Events
 from hetsyn_model.layer import NEURON_BUFFERS, Layer
 from hetsyn_model.rollout import Rollout, rollout
 from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, PathSpec
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import FORMS, Form
 from hetsyn_model.synapses.bank import Bank, BankError, BankWeights, compile_bank
 from hetsyn_model.synapses.bank_fit import evenly_apart, fit_bank, kernel_error
@@ -215,11 +216,11 @@ class Network(nn.Module):
         banks it fits some to ERROR_BOUND, which the network does not keep.
 
         Raises:
-            ValueError: the form is unknown.
+            ModelError: the form is unknown.
             BankError: no bank of an allowed size meets ERROR_BOUND.
         """
         if form not in FORMS:
-            raise ValueError(f"form {form!r} is neither 'exact' nor 'bank'")
+            raise ModelError(f"form {form!r} is neither 'exact' nor 'bank'")
         banks: dict[str, Bank] = {}
         if form == "bank":
             if self.banks:
@@ -258,7 +259,7 @@ class Network(nn.Module):
             steps: int64 [batch], length of each stream if they differ.
 
         Raises:
-            ValueError: the form is unknown, or the input is not as :func:`hetsyn_model.rollout.rollout` takes it.
+            ModelError: the form is unknown, or the input is not as :func:`hetsyn_model.rollout.rollout` takes it.
             BankError: form ``bank`` before :meth:`fit_banks`, and no bank meets ERROR_BOUND.
         """
         dropout = self.spec.dropout if self.training else 0.0
@@ -278,14 +279,14 @@ class Network(nn.Module):
         """Restore tensors, banks and how these follow from the result of :meth:`save`; the description stays.
 
         Raises:
-            ValueError: not a result of ``save``, or of another network.
+            ModelError: not a result of ``save``, or of another network.
         """
         _, banks, tensors = _parts(saved)
         buffers = {name: value for name, value in self.state_dict().items() if name.endswith(NEURON_BUFFERS)}
         try:
             self.load_state_dict(buffers | dict(tensors))
         except RuntimeError as error:
-            raise ValueError(f"not the tensors of this network: {error}") from error
+            raise ModelError(f"not the tensors of this network: {error}") from error
         self.banks = {name: Bank(tuple(decays)) for name, decays in banks.items()}
         if "hold" in saved:  # earlier versions kept neither
             self._fit = _Fit(cast(float | None, saved["error_bound"]), bool(saved["hold"]))
@@ -296,7 +297,7 @@ class Network(nn.Module):
         """Make a network from the result of :meth:`save`.
 
         Raises:
-            ValueError: not a result of ``save``.
+            ModelError: not a result of ``save``.
         """
         spec, _, tensors = _parts(saved)
         network = Network(NetworkSpec.from_dict(spec)).to(next(iter(tensors.values())).dtype)
@@ -307,7 +308,7 @@ class Network(nn.Module):
 def _parts(saved: Mapping[str, object]) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
     spec, banks, tensors = (saved.get(name) for name in ("spec", "banks", "tensors"))
     if not (isinstance(spec, Mapping) and isinstance(banks, Mapping) and isinstance(tensors, Mapping)):
-        raise ValueError("not a result of Network.save(): spec, banks and tensors must be mappings")
+        raise ModelError("not a result of Network.save(): spec, banks and tensors must be mappings")
     return spec, banks, tensors
 
 

@@ -19,8 +19,10 @@ from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events, pointer
 from hetsyn_model.neurons.spike import BaseNeuron, MembraneNeuron, ResettingNeuron, SilentMembrane, surrogate_derivative
 from hetsyn_model.readout import decide, probabilities
-from hetsyn_model.spec import MEMBRANE_RESETS, DecisionSpec, InputKind, NetworkSpec, SurrogateSpec
+from hetsyn_model.spec import MEMBRANE_RESETS, DecisionSpec, NetworkSpec, SurrogateSpec
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import initial_state, state_name
+from hetsyn_model.step import check_numbers
 from hetsyn_model.synapses.bank import BankWeights
 from hetsyn_model.synapses.path import Direct
 
@@ -65,39 +67,28 @@ def rollout(
         dropout: probability that a spike does not reach the next layer, in training.
 
     Raises:
-        ValueError: the input is not of the network's shape or not finite, or has other spikes than 0 and 1.
+        ModelError: the input is not of the network's shape or not finite, or has other spikes than 0 and 1.
     """
     spec = compiled.spec
     kind = spec.input_kind
     if not isinstance(spikes, Tensor | Events):
-        raise ValueError(f"{kind} are a {type(spikes).__name__}: give a tensor [batch, steps, channels], or Events")
+        raise ModelError(f"{kind} are a {type(spikes).__name__}: give a tensor [batch, steps, channels], or Events")
     spikes = spikes.to(compiled.dtype) if isinstance(spikes, Tensor) else spikes
     numbers = spikes if isinstance(spikes, Tensor) else spikes.values.to(compiled.dtype)
     # in the network's type, which may not hold a float64; training's events on a GPU are not waited for
     is_read = isinstance(spikes, Tensor) or numbers.device.type == "cpu"
-    if is_read and not bool(_are_legal(numbers, kind, isinstance(spikes, Events)).all()):
-        if not bool(torch.isfinite(numbers).all()):
-            raise ValueError(f"{kind} contain numbers that are not finite")
-        raise ValueError(
-            "spikes contain numbers other than 0 and 1: give spikes, or describe a network with input_kind 'values'"
-        )
+    if is_read:
+        check_numbers(numbers, kind, are_events=isinstance(spikes, Events))
     if isinstance(spikes, Tensor) and spikes.dim() != 3:
-        raise ValueError(f"{kind} of shape {tuple(spikes.shape)} are not [batch, steps, channels]")
+        raise ModelError(f"{kind} of shape {tuple(spikes.shape)} are not [batch, steps, channels]")
     channels = spikes.channels if isinstance(spikes, Events) else spikes.shape[-1]
     if channels != spec.channels:
-        raise ValueError(f"{kind} have {channels} channels, but the network takes {spec.channels}")
+        raise ModelError(f"{kind} have {channels} channels, but the network takes {spec.channels}")
     batch, longest = (spikes.batch, spikes.steps) if isinstance(spikes, Events) else spikes.shape[:2]
     if steps is None:
         steps = torch.full((batch,), longest, dtype=torch.int64, device=compiled.device)
     readout, hidden, output = _by_layer(compiled, spikes, dropout)
     return Rollout(readout, hidden, decide(spec.decision, output, steps), steps, spec.decision)
-
-
-def _are_legal(numbers: Tensor, kind: InputKind, are_events: bool) -> Tensor:
-    if kind == "values":
-        return torch.isfinite(numbers)
-    # events of a tied layer count thresholds
-    return numbers.frac() == 0 if are_events else (numbers == 0) | (numbers == 1)
 
 
 def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> tuple[Tensor, list[Tensor], Tensor]:

@@ -9,11 +9,15 @@ from typing import Any
 
 import torch
 
+from hetsyn_model.spec.errors import ModelError
+
 CONFIGURATION = "run.json"
 
 
-class RunError(ValueError):
+class RunError(ModelError):
     """The folder has another configuration or is not a run, or its training failed; the message says which and why."""
+
+    code = "bad-run"
 
 
 def record_configuration(folder: Path, config: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.readout import decision_step
+from hetsyn_model.spec import InputKind
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import State, state_name
 
 
@@ -36,11 +38,36 @@ class StepOutput:
 
 
 def step(compiled: Compiled, state: State, spikes: Tensor) -> tuple[State, StepOutput]:
-    """Run one step of all layers and of the decision. Arguments as :func:`layers_step`."""
+    """Run one step of all layers and of the decision. Arguments as :func:`layers_step`.
+
+    Raises:
+        ModelError: the input is not finite, or has other spikes than 0 and 1; not on a GPU, where each step would wait.
+    """
+    if spikes.device.type == "cpu" and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        check_numbers(spikes, compiled.spec.input_kind)
     after, output = layers_step(compiled, state, spikes)
     decision = compiled.spec.decision
     decided_by = after[state_name("readout", "spikes")] if decision.counts_spikes else output.readout
     return after | decision_step(decision, state, decided_by), output
+
+
+def check_numbers(numbers: Tensor, kind: InputKind, *, are_events: bool = False) -> None:
+    """Check the numbers of an input. Events of a tied layer count thresholds, so they may be above 1.
+
+    Raises:
+        ModelError: they are not finite, or spikes that are not 0 or 1.
+    """
+    if kind == "values":
+        are_legal = torch.isfinite(numbers)
+    else:
+        are_legal = numbers.frac() == 0 if are_events else (numbers == 0) | (numbers == 1)
+    if bool(are_legal.all()):
+        return
+    if not bool(torch.isfinite(numbers).all()):
+        raise ModelError(f"{kind} contain numbers that are not finite")
+    raise ModelError(
+        "spikes contain numbers other than 0 and 1: give spikes, or describe a network with input_kind 'values'"
+    )
 
 
 def layers_step(compiled: Compiled, state: State, spikes: Tensor) -> tuple[State, StepOutput]:

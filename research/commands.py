@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from hetsyn_model.run_folder import RunError
+from hetsyn_client import HetsynError
 from hetsyn_model.training.history import History
 from hetsyn_model.training.loop import keep_freed_memory
 from research.catalog import EARLIER, EXPERIMENTS, smoke
@@ -21,7 +21,6 @@ from research.runs.checkpoint import judge_checkpoint
 from research.runs.results import RESULTS, TABLE, RunResult
 from research.runs.run import RunSpec
 from research.runs.runner import Listener, Selection, run_experiment
-from research.tasks.task import MissingData
 
 experiment = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, help="Run one of the paper's experiments."
@@ -75,7 +74,7 @@ def run(
         try:
             for line in judge_checkpoint(checkpoint, data):
                 console.print(line, highlight=False)
-        except (MissingData, RunError) as error:
+        except HetsynError as error:
             _fail(str(error))
         return
     out = out / "smoke" if small else out
@@ -90,7 +89,7 @@ def run(
     try:
         with Bars(*columns, console=console) as bars:
             run_experiment(planned, out, results_file, choice, data, _shown(bars))
-    except (MissingData, RunError) as error:
+    except HetsynError as error:
         _fail(str(error))
     report = "" if small else "   report: make report"  # which has no figures of smoke runs
     console.print(f"results: {results_file}{report}")

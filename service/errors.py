@@ -13,21 +13,22 @@ RETRY_S = 1.0
 
 
 class ArtifactError(HetsynError):
-    status, slug, title = 500, "model-damaged", "The model cannot be run"
+    status, code, title = 500, "model-damaged", "The model cannot be run"
     grpc = "INTERNAL"
+    exit_code = 2  # the command was given the model
 
 
 class RuntimeUnavailable(HetsynError):
-    status, slug, title = 503, "runtime-unavailable", "The server cannot run models"
+    status, code, title = 503, "runtime-unavailable", "The server cannot run models"
     grpc = "INTERNAL"
 
 
 class TooLarge(InputError):
-    status, slug, title = 413, "too-large", "The input is too large"
+    status, code, title = 413, "too-large", "The input is too large"
 
 
 class TooSlow(InputError):
-    status, slug, title = 408, "too-slow", "The input came too slowly"
+    status, code, title = 408, "too-slow", "The input came too slowly"
     grpc = "DEADLINE_EXCEEDED"
 
 
@@ -38,39 +39,45 @@ def forget_frames(error: Exception) -> None:
 
 
 class UnsupportedInput(HetsynError):
-    status, slug, title = 415, "unsupported-input", "This kind of input is not accepted"
+    status, code, title = 415, "unsupported-input", "This kind of input is not accepted"
     grpc = "INVALID_ARGUMENT"
 
 
 class OriginRefused(HetsynError):
-    status, slug, title = 403, "foreign-origin", "A page of another origin"
+    status, code, title = 403, "foreign-origin", "A page of another origin"
 
 
 class ModelControlOff(HetsynError):
-    status, slug, title = 403, "model-control-off", "Clients may not load models"
+    status, code, title = 403, "model-control-off", "Clients may not load models"
     grpc = "PERMISSION_DENIED"
 
 
 class BadFrame(HetsynError):
-    status, slug, title = 400, "bad-frame", "The frame cannot be read"
+    status, code, title = 400, "bad-frame", "The frame cannot be read"
 
     def __init__(self, message: str, close_code: int) -> None:
         super().__init__(message)
         self.close_code = close_code
 
 
+class CannotListen(HetsynError):
+    """A port or a certificate cannot be used. No client hears of it."""
+
+    code = "cannot-listen"
+
+
 class KeyRefused(HetsynError):
-    status, slug, title = 401, "key-refused", "A key is asked for"
+    status, code, title = 401, "key-refused", "A key is asked for"
     grpc = "UNAUTHENTICATED"
 
 
 class KeyLacksScope(HetsynError):
-    status, slug, title = 403, "key-scope", "The key may not do this"
+    status, code, title = 403, "key-scope", "The key may not do this"
     grpc = "PERMISSION_DENIED"
 
 
 class KeysUnusable(HetsynError):
-    status, slug, title = 500, "keys-unusable", "The keys cannot be used"
+    status, code, title = 500, "keys-unusable", "The keys cannot be used"
 
 
 class SessionError(HetsynError):
@@ -78,7 +85,7 @@ class SessionError(HetsynError):
 
 
 class OutOfOrder(SessionError):
-    status, slug, title = 409, "out-of-order", "Another chunk is expected"
+    status, code, title = 409, "out-of-order", "Another chunk is expected"
 
     def __init__(self, message: str, expected_seq: int) -> None:
         super().__init__(message)
@@ -86,7 +93,7 @@ class OutOfOrder(SessionError):
 
 
 class ConflictingChunk(SessionError):
-    status, slug, title = 409, "conflicting-chunk", "The chunk number was used for other content"
+    status, code, title = 409, "conflicting-chunk", "The chunk number was used for other content"
 
     def __init__(self, message: str, expected_seq: int) -> None:
         super().__init__(message)
@@ -94,27 +101,27 @@ class ConflictingChunk(SessionError):
 
 
 class SessionEnded(SessionError):
-    status, slug, title = 409, "session-ended", "The session has ended"
+    status, code, title = 409, "session-ended", "The session has ended"
 
 
 class ModelMismatch(SessionError):
-    status, slug, title = 409, "model-mismatch", "The session runs on another model"
+    status, code, title = 409, "model-mismatch", "The session runs on another model"
 
 
 class StateBroken(SessionError):
-    status, slug, title = 409, "state-broken", "The session's state is broken"
+    status, code, title = 409, "state-broken", "The session's state is broken"
 
 
 class SessionExists(SessionError):
-    status, slug, title = 409, "session-exists", "A session of this id exists"
+    status, code, title = 409, "session-exists", "A session of this id exists"
 
 
 class SessionTaken(SessionError):
-    status, slug, title = 409, "session-taken", "Another connection streams the session"
+    status, code, title = 409, "session-taken", "Another connection streams the session"
 
 
 class StreamIdle(HetsynError):
-    status, slug, title = 408, "idle", "The client was silent for too long"
+    status, code, title = 408, "idle", "The client was silent for too long"
 
 
 class StateError(HetsynError):
@@ -122,23 +129,23 @@ class StateError(HetsynError):
 
 
 class StateFormat(StateError):
-    status, slug, title = 409, "state-format", "The session record has another format"
+    status, code, title = 409, "state-format", "The session record has another format"
 
 
 class StateCorrupt(StateError):
-    status, slug, title = 409, "state-corrupt", "The session record is damaged"
+    status, code, title = 409, "state-corrupt", "The session record is damaged"
 
 
 class StateMismatch(StateError):
-    status, slug, title = 409, "state-mismatch", "The session record does not fit its model"
+    status, code, title = 409, "state-mismatch", "The session record does not fit its model"
 
 
 class ModelChanged(StateError):
-    status, slug, title = 409, "model-changed", "The session's model has other files here"
+    status, code, title = 409, "model-changed", "The session's model has other files here"
 
 
 class ModelAbsent(StateError):
-    status, slug, title = 503, "model-absent", "The server does not have the session's model"
+    status, code, title = 503, "model-absent", "The server does not have the session's model"
     grpc = "UNAVAILABLE"
     retry_after_s = RETRY_S
 
@@ -148,27 +155,27 @@ class TokenError(HetsynError):
 
 
 class TokenForeign(TokenError):
-    status, slug, title = 422, "token-foreign", "Not a token"
+    status, code, title = 422, "token-foreign", "Not a token"
 
 
 class TokenFormat(TokenError):
-    status, slug, title = 409, "token-format", "The token has another format"
+    status, code, title = 409, "token-format", "The token has another format"
 
 
 class TokenKeyUnknown(TokenError):
-    status, slug, title = 409, "token-key", "The server does not have the token's key"
+    status, code, title = 409, "token-key", "The server does not have the token's key"
 
 
 class TokenForged(TokenError):
-    status, slug, title = 422, "token-forged", "The token is not as it was sealed for this client"
+    status, code, title = 422, "token-forged", "The token is not as it was sealed for this client"
 
 
 class TokenExpired(TokenError):
-    status, slug, title = 410, "token-expired", "The token has expired"
+    status, code, title = 410, "token-expired", "The token has expired"
 
 
 class CarryUnavailable(HetsynError):
-    status, slug, title = 501, "carry-unavailable", "Carried sessions are not available"
+    status, code, title = 501, "carry-unavailable", "Carried sessions are not available"
 
 
 class StoreError(HetsynError):
@@ -177,19 +184,19 @@ class StoreError(HetsynError):
 
 
 class StoreUnavailable(StoreError):
-    status, slug, title = 503, "store-unavailable", "The session store cannot be reached"
+    status, code, title = 503, "store-unavailable", "The session store cannot be reached"
 
 
 class StoreFull(StoreUnavailable):
-    status, slug, title = 503, "store-full", "The session store is full"
+    status, code, title = 503, "store-full", "The session store is full"
 
 
 class StoreUnusable(StoreError):
-    status, slug, title = 503, "store-unusable", "The session store cannot be used"
+    status, code, title = 503, "store-unusable", "The session store cannot be used"
 
 
 class Overloaded(HetsynError):
-    status, slug, title = 503, "overloaded", "The server is full"
+    status, code, title = 503, "overloaded", "The server is full"
     grpc = "UNAVAILABLE"
     retry_after_s: float
 
@@ -199,20 +206,20 @@ class Overloaded(HetsynError):
 
 
 class ShuttingDown(Overloaded):
-    status, slug, title = 503, "shutting-down", "The server is shutting down"
+    status, code, title = 503, "shutting-down", "The server is shutting down"
     close_code = 1012  # RFC 6455: service restart
 
 
 class KeyLimitReached(Overloaded):
-    status, slug, title = 429, "key-limit", "The key has as much as it may"
+    status, code, title = 429, "key-limit", "The key has as much as it may"
     grpc = "RESOURCE_EXHAUSTED"
 
 
 KINDS = tuple(
     kind for kind in dict(globals()).values()
-    if isinstance(kind, type) and issubclass(kind, HetsynError) and kind is not HetsynError and "slug" in vars(kind)
+    if isinstance(kind, type) and issubclass(kind, HetsynError) and kind is not HetsynError and "status" in vars(kind)
 )  # fmt: skip
-"""Every kind of problem."""
+"""Every kind of problem that a client may hear of."""
 
 
 def listing(names: Sequence[str]) -> str:

@@ -48,7 +48,7 @@ class Problem(NamedTuple):
     """A problem for a client. ``detail`` says what to do. Other attributes are those of ``HetsynError``."""
 
     status: int
-    slug: str
+    code: str
     title: str
     detail: str
     grpc: str = "UNKNOWN"
@@ -67,7 +67,7 @@ class Problem(NamedTuple):
         if not isinstance(error, HetsynError):
             log.error("%r failed", request[:LONGEST_PART], exc_info=error)
             detail = "the server failed on this request: its session is unchanged; the server's log has the details"
-            return Problem(HetsynError.status, HetsynError.slug, HetsynError.title, detail, "INTERNAL")
+            return Problem(HetsynError.status, HetsynError.code, HetsynError.title, detail, "INTERNAL")
         if isinstance(error, ArtifactError | RuntimeUnavailable):
             log.error("%s", error, exc_info=error)
         else:
@@ -75,7 +75,7 @@ class Problem(NamedTuple):
         close_code = OWN + error.status if error.status < 500 else INTERNAL if error.status == 500 else TRY_LATER
         return Problem(
             error.status,
-            error.slug,
+            error.code,
             error.title,
             shortened(str(error)),
             error.grpc,
@@ -87,7 +87,7 @@ class Problem(NamedTuple):
     def members(self) -> Details:
         """Return the problem details."""
         members: Details = {
-            "type": f"urn:hetsyn:problem:{self.slug}",
+            "type": f"urn:hetsyn:problem:{self.code}",
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
@@ -115,7 +115,7 @@ class Problem(NamedTuple):
         """Return the text frame of a stream."""
         return {
             "type": "Error",
-            "problem": self.slug,
+            "problem": self.code,
             "status": self.status,
             "detail": self.detail,
             "retryable": self.retry_after_s is not None,
@@ -136,7 +136,7 @@ def _log_refusal(error: HetsynError) -> None:
     detail = shortened(str(error))
     if not detail.isprintable():  # it may repeat a client's text, and must be one line
         detail = "".join(char if char.isprintable() else repr(char)[1:-1] for char in detail)
-    log.info("refused, %d %s: %s", error.status, error.slug, detail, extra={"problem": error.slug})
+    log.info("refused, %d %s: %s", error.status, error.code, detail, extra={"problem": error.code})
 
 
 def shortened(detail: str) -> str:

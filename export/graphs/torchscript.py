@@ -16,12 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from hetsyn_model.compiled import Compiled
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import StateTensor, initial_state
 from hetsyn_model.step import step
 
 
-class ScriptError(ValueError):
+class ScriptError(ModelError):
     """A step that TorchScript cannot hold; the message says why."""
+
+    code = "no-torchscript"
 
 
 class NetworkScript(nn.Module):

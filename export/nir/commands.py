@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -76,10 +76,9 @@ def import_file(
 
     The result is compared with the file's own equations on a probe, and written as an artifact.
     """
-    from export.folder import ExportError, split_names
+    from export.folder import split_names
     from export.nir import NirError, Unsupported
     from export.nir.importing import import_nir as run
-    from export.parity import ParityError
 
     try:
         imported = run(
@@ -99,9 +98,7 @@ def import_file(
             probe=None if probe is None else _probe(probe),
         )
     except Unsupported as error:
-        _fail(f"unsupported: {error}", error)
-    except (NirError, ExportError, ParityError, FileExistsError) as error:
-        _fail(str(error), error)
+        raise NirError(f"unsupported: {error}") from error
     _print(imported)
 
 
@@ -128,15 +125,9 @@ def export_file(
     ] = "exponential",
 ) -> None:
     """Write a network as a NIR graph."""
-    from export.nir import NirError
     from export.nir.writing import export_nir as run
-    from hetsyn_model.synapses.bank import BankError
-    from service.errors import ArtifactError
 
-    try:
-        written = run(source, out=out, as_lif=as_ == "lif", form=form, rule=rule)
-    except (NirError, BankError, ArtifactError, FileExistsError) as error:
-        _fail(str(error), error)
+    written = run(source, out=out, as_lif=as_ == "lif", form=form, rule=rule)
     error_text = f", kernel error {written.kernel_error:.1e}" if written.form == "bank" else ""
     console.print(
         escape(f"{written.path}: {written.kind}, {written.form} form{error_text}, {written.nodes} nodes, rule {rule}")
@@ -165,8 +156,3 @@ def _print(imported: Imported) -> None:
     console.print(escape("by " + ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)))
     console.print(escape(f"{imported.folder}: written, runs as {imported.runs_as}"))
     console.print(escape(serving(imported.folder)))
-
-
-def _fail(message: str, error: Exception) -> NoReturn:
-    console.print(f"[red]{escape(message)}[/red]")
-    raise typer.Exit(2) from error

@@ -94,7 +94,7 @@ def import_nir(
     Raises:
         NirError: the file, a node or a loop cannot be imported; the message says what to do. Nothing is written.
         ExportError: labels or the folder do not fit.
-        FileExistsError: there is something at ``out``.
+        AlreadyExists: there is something at ``out``.
     """
     graph = read_graph(Path(source)) if isinstance(source, str | Path) else from_nir(source)
     chosen = convention(dt=dt, rule=rule, reset=reset, producer=producer, spikes=spikes, metadata=graph.metadata)

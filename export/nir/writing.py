@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export.folder import ExportError, rejected_of
+from export.folder import AlreadyExists, ExportError, rejected_of
 from export.nir import NirError
 from export.nir.convention import Reset, Rule
 from export.nir.layers import in_parts, whole
@@ -74,25 +74,30 @@ def export_nir(
         rejected_labels: labels for which a server answers null; empty: an artifact's own.
 
     Raises:
-        NirError: NIR cannot hold the network so; the message says what to do.
-        FileExistsError: there is something at ``out``.
+        NirError: NIR cannot hold the network so, or the file cannot be written; the message says what to do.
+        AlreadyExists: there is something at ``out``.
     """
     network, found, rejected = (source, (), ()) if isinstance(source, Network) else _open(Path(source))
     labels = labels or found
     rejected_labels = rejected_labels or tuple(name for name in rejected if name in labels)
     path = Path(out)
     if path.exists():
-        raise FileExistsError(f"{path} exists: files are never overwritten, choose another name")
+        raise AlreadyExists(f"{path} exists: files are never overwritten, choose another name")
     graph, chosen, error = to_nir(
         network, as_lif=as_lif, form=form, rule=rule, labels=labels, rejected_labels=rejected_labels
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
     try:
-        nir_library().write(scratch, graph)
-        scratch.rename(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            nir_library().write(scratch, graph)
+            scratch.rename(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+    except OSError as problem:
+        raise NirError(
+            f"{path} cannot be written ({problem.strerror or problem}): write where there is room and you may"
+        ) from problem
     return Written(path, chosen, error, len(graph.nodes), "lif" if as_lif else "faithful")
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.markup import escape
 
 from export.commands import print_report
 from hetsyn_client.terminal.output import open_console
-from service.errors import HetsynError
 
 import_onnx = typer.Typer(
     add_completion=False,
@@ -67,35 +65,30 @@ def import_file(
 
     It is verified against the file itself. If they disagree, nothing is written.
     """
-    from export.folder import ExportError, split_names
+    from export.folder import split_names
     from export.onnx_models.importing import import_onnx as run
-    from export.parity import ParityError
 
-    try:
-        report = run(
-            file,
-            out=out,
-            labels=split_names(labels),
-            rejected_labels=split_names(rejected or ""),
-            state=_pairs("--state", state, str),
-            input=input,
-            output=output,
-            constants=_pairs("--constant", constant, float),
-            batch_axis=_pairs("--batch-axis", batch_axis, int),
-            shape=None if shape is None else _lengths(shape),
-            context=context,
-            audio=audio,
-            frame=frame,
-            initial=None if initial is None else _arrays(initial),
-            output_kind="probabilities" if probabilities else "scores",
-            decision=decision,  # type: ignore[arg-type]
-            step_s=step_s,
-            description=description,
-            tolerance=tolerance,
-        )
-    except (ExportError, ParityError, HetsynError, FileExistsError) as error:
-        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
-        raise typer.Exit(2) from error
+    report = run(
+        file,
+        out=out,
+        labels=split_names(labels),
+        rejected_labels=split_names(rejected or ""),
+        state=_pairs("--state", state, str),
+        input=input,
+        output=output,
+        constants=_pairs("--constant", constant, float),
+        batch_axis=_pairs("--batch-axis", batch_axis, int),
+        shape=None if shape is None else _lengths(shape),
+        context=context,
+        audio=audio,
+        frame=frame,
+        initial=None if initial is None else _arrays(initial),
+        output_kind="probabilities" if probabilities else "scores",
+        decision=decision,  # type: ignore[arg-type]
+        step_s=step_s,
+        description=description,
+        tolerance=tolerance,
+    )
     print_report(report)
 
 

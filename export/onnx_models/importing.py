@@ -87,7 +87,7 @@ def import_onnx(
     Raises:
         ExportError: not a step that can be served, or options that do not fit it; the message says what to do.
         ParityError: the artifact differs from the file by more than the tolerance. Nothing is written.
-        FileExistsError: there is something at ``out``.
+        AlreadyExists: there is something at ``out``.
     """
     path = artifact_path(out)
     if (audio is None) != (frame is None):

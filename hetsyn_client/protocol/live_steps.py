@@ -15,7 +15,7 @@ from hetsyn_client.access import Access
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.protocol.calls import Calls, check_names
-from hetsyn_client.protocol.reconnecting import ConnectionOptions, Frame, Reconnecting, SessionHasEnded
+from hetsyn_client.protocol.reconnecting import ConnectionOptions, Frame, Reconnecting
 from hetsyn_client.protocol.steps import Broken, R, Steps, target
 from hetsyn_client.results import Classified
 from hetsyn_client.sources.bodies import Body, Encoding, Matrix, events_body, packed_samples
@@ -211,7 +211,10 @@ class LiveSteps(Reconnecting):
                     return final
                 try:
                     yield from self._reopen(error)
-                except SessionHasEnded:  # only the answer was lost
+                except ServiceProblem as problem:
+                    if problem.problem != "session-ended":
+                        raise
+                    # only the answer was lost
                     return (yield from self._final_of_ended())
 
     def _final_of_ended(self) -> Steps[Frame]:

@@ -28,10 +28,6 @@ class ConnectionOptions(ClientOptions, total=False):
     version: str | None
 
 
-class SessionHasEnded(ServiceProblem):
-    """The session has ended."""
-
-
 class Reconnecting(ABC):
     """A WebSocket that is reopened when it breaks."""
 
@@ -157,7 +153,6 @@ def _problem(status: int, body: bytes) -> ServiceProblem:
     try:
         content = json.loads(body)
         problem = str(content["type"]).rpartition(":")[2]
-        kind = SessionHasEnded if problem == "session-ended" else ServiceProblem
-        return kind(status, str(content["detail"]), content.get("expected_seq"), None, problem)
+        return ServiceProblem(status, str(content["detail"]), content.get("expected_seq"), None, problem)
     except (ValueError, KeyError, TypeError):
         return ServiceProblem(status, body[:200].decode("latin-1"), None, None)

@@ -90,14 +90,20 @@ def _read(path: Path, step_s: float) -> Spikes | NDArray[Any]:
         return _as_spikes(path, _matrix(path, arrays["spikes"]))
     if "times" in arrays and "units" in arrays:
         length = arrays.get("steps")
-        if length is not None and (length.size != 1 or length.dtype.kind not in "iuf" or not np.isfinite(length).all()):
-            raise InputError(f"{path}: steps is not a number: save how many steps the file has, or leave it out")
+        if length is not None and not _is_count(length):
+            raise InputError(f"{path}: steps is not a count: save how many steps the file has, or leave it out")
         if np.size(arrays.get("offsets", ())) > 2:
             raise InputError(f"{path}: has several examples, and a stream is one: save each in a file of its own")
         with naming(path):
             return spikes_of(arrays["times"], arrays["units"], step_s, None if length is None else int(length.item()))
     names = ", ".join(arrays) or "no array"
     raise InputError(f"{path}: has {names}: save values, or spikes, [steps, channels], or times and units")
+
+
+def _is_count(number: NDArray[Any]) -> bool:
+    if number.size != 1 or number.dtype.kind not in "iuf":
+        return False
+    return float(number.item()).is_integer()
 
 
 def h5_labels(path: Path) -> list[str | None]:

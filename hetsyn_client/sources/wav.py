@@ -29,7 +29,7 @@ MOST_CHANNELS = 32
 STREAMED_BYTES = 0x7FFF_0000
 
 CUT_OFF = "the WAV file is cut off within its header: send the whole file"
-CONVERT = "convert it to 16-bit PCM, as with 'sox IN -b 16 OUT.wav'"
+CONVERT = "convert it to 16-bit PCM, as with 'ffmpeg -i IN -c:a pcm_s16le OUT.wav'"
 
 
 class Header(NamedTuple):

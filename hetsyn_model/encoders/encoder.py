@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.spec import SpecError
+from hetsyn_model.spec.errors import ModelError
 
 EMPHASIS_FROM_HZ = 300.0
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -213,10 +214,10 @@ class Encoder:
             audio: [b, steps * step_samples] in [-1, 1].
 
         Raises:
-            ValueError: the audio is not a whole number of steps.
+            ModelError: the audio is not a whole number of steps.
         """
         if audio.shape[1] % self.spec.step_samples:
-            raise ValueError(f"{audio.shape[1]} samples are not a whole number of steps of {self.spec.step_samples}")
+            raise ModelError(f"{audio.shape[1]} samples are not a whole number of steps of {self.spec.step_samples}")
         if not audio.shape[1]:
             return torch.zeros(audio.shape[0], 0, self.spec.channels, dtype=torch.uint8), state
         samples = torch.cat([state.history, audio.to(torch.float64)], 1)

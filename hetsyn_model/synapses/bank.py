@@ -32,6 +32,7 @@ from torch import Tensor
 
 from hetsyn_model import native
 from hetsyn_model.events import Events, event_product, pointer
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import Shapes, State
 from hetsyn_model.synapses.exact_products import values_product
 from hetsyn_model.synapses.synapse import ExactWeights, SynapsePath
@@ -39,8 +40,10 @@ from hetsyn_model.synapses.synapse import ExactWeights, SynapsePath
 WEIGHT_BITS = 16  # bits of a served weight: half the memory traffic, and no more spikes differ than with 32
 
 
-class BankError(ValueError):
+class BankError(ModelError):
     """No bank of the allowed size meets the error bound; the message says what was reached."""
+
+    code = "no-bank"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hetsyn_model.spec.errors import HetsynError
 from hetsyn_model.spec.path import REGISTER_STEPS, PathSpec
 from hetsyn_model.state import Shapes, State
 
@@ -153,8 +154,14 @@ class RecentSpikes:
         return {"recent": recent[:, :-1]}, (recent.repeat(1, 1, self.taps) * self.shares).sum(1)
 
 
+class NoGradient(HetsynError, RuntimeError):
+    """There is no gradient through delays."""
+
+    code = "no-gradient"
+
+
 def _refuse_gradient(_: Tensor) -> None:
-    raise RuntimeError("a step has no gradient through delays: train with Network.rollout")
+    raise NoGradient("a step has no gradient through delays: train with Network.rollout")
 
 
 def push(history: Tensor, x: Tensor) -> Tensor:

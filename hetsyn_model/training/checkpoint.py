@@ -12,10 +12,13 @@ import torch
 
 from hetsyn_model.encoders.level_crossing import AnyEncoderSpec, encoder_from_dict
 from hetsyn_model.network import Network
+from hetsyn_model.spec.errors import ModelError
 
 
-class CheckpointFileError(ValueError):
+class CheckpointFileError(ModelError):
     """Not a checkpoint of ``hetsyn train``; the message says what it is instead."""
+
+    code = "bad-checkpoint"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.spec import DecisionSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.training.datasets.examples import Kind
 from hetsyn_model.training.datasets.others import OthersSpec
 from hetsyn_model.training.datasets.split import SplitSpec
@@ -35,8 +36,10 @@ EARLIER = ("phonemes", "kernel", "training.distillation", "training.quiet_s", "e
 SHIPPED = Path(__file__).with_name("configs")
 
 
-class ConfigError(ValueError):
+class ConfigError(ModelError):
     """A configuration that cannot be read or used; the message names the file and the field."""
+
+    code = "bad-config"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import replace_file, save_tensors
 from hetsyn_model.spec import NetworkSpec
+from hetsyn_model.spec.errors import ModelError
 from hetsyn_model.state import Form
 from hetsyn_model.synapses.bank import BankError
 from hetsyn_model.training.batch import Batch
@@ -36,8 +37,10 @@ KEPT_STREAMS = 256  # validation streams in the run's folder, for the verificati
 Data = str | Path | Examples | Arrays | NDArray[Any] | torch.Tensor | Sequence[NDArray[Any] | torch.Tensor]
 
 
-class DeviceError(ValueError):
+class DeviceError(ModelError):
     """A device that torch cannot train on; the message lists those that it can."""
+
+    code = "no-device"
 
 
 def torch_device(name: str) -> torch.device:

@@ -14,16 +14,17 @@ from pathlib import Path
 
 import torch
 
+from hetsyn_client import HetsynError
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
-from hetsyn_model.run_folder import RunError, replace_file
+from hetsyn_model.run_folder import replace_file
 from hetsyn_model.state import state_bytes
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
+from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.fitting import VALIDATION, keep_streams
 from hetsyn_model.training.loop import BEST
 from research.runs.run import RunSpec, open_task
-from research.tasks.task import MissingData, Task, first_streams
+from research.tasks.task import Task, first_streams
 
 VERIFIED_STREAMS = 256  # fewer where the exact form would move too many bytes
 VERIFIED_BYTES = 4_000_000_000  # of state, over all steps of all streams; every implementation does it anew
@@ -72,7 +73,7 @@ def main() -> None:
         run = RunSpec.from_dict(saved.experiment)
         task = open_task(run, arguments.data)
         test = task.test()
-    except (CheckpointFileError, MissingData, RunError) as error:
+    except HetsynError as error:
         parser.error(str(error))
     arguments.folder.mkdir(parents=True, exist_ok=True)
     keep_test_streams(arguments.folder, saved.network, test)

@@ -15,6 +15,7 @@ from hetsyn_model.encoders.level_crossing import LevelCrossingSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.datasets.data import DataError
 
 Figure = Literal["accuracy", "mse"]
 # of a field of a run's description that came after the first results: left out where it has its default, so that runs
@@ -26,8 +27,10 @@ GAUSSIAN: Final = SurrogateSpec("gaussian")
 INSTALL: Final = "pip install ./research in the checkout of hetsyn"
 
 
-class MissingData(ValueError):
+class MissingData(DataError):
     """A data set is not on this machine; the message names the command that installs it."""
+
+    code = "missing-data"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,10 @@ def of_http(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 
 def wrong_method(method: str, path: str) -> Response:
     """Make the response to a method that a path does not take."""
-    return of_http(405, f"{path} does not take {method}: see /docs", {"Allow": ", ".join(methods_of(path))})
+    methods = methods_of(path)
+    return of_http(
+        405, f"{path} does not take {method}: send {' or '.join(methods)}, see /docs", {"Allow": ", ".join(methods)}
+    )
 
 
 def documented(problems: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:

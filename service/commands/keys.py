@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from service.errors import HetsynError, InputError
+from service.errors import InputError, NotFound
 from service.keys.caller import Scope
 from service.keys.credential import Token
 from service.keys.document import (
@@ -159,7 +159,7 @@ def revoke(name: NameArgument, file: FileOption = DEFAULT_FILE) -> None:
 def _existing(document: KeysDocument, name: str, file: Path) -> KeyEntry:
     key = document.find(name)
     if key is None:
-        raise HetsynError(f"{file} has no key {name!r}: hetsyn keys list shows those that it has")
+        raise NotFound(f"{file} has no key {name!r}: hetsyn keys list shows those that it has")
     return key
 
 

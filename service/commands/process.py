@@ -22,7 +22,7 @@ from service.carried.carry_keys import VARIABLE, CarryKeys, parse_keys, read_key
 from service.commands.tls import Certificate
 from service.contract.folder import MODELS, SHIPPED
 from service.engine.engine import Engine
-from service.errors import HetsynError
+from service.errors import CannotListen
 from service.models.catalog import ModelCatalog
 from service.observe.logs import log_config
 from service.observe.otel import open_tracer
@@ -124,15 +124,17 @@ async def _check_ports(settings: Settings) -> None:
     """Bind the ports as they will be, and let go of them: to load the models takes seconds.
 
     Raises:
-        HetsynError: one is in use. What else is wrong is said when the server listens.
+        CannotListen: one is in use, or both are one. What else is wrong is said when the server listens.
     """
+    if settings.port and settings.port == settings.grpc_port:
+        raise CannotListen(f"--port and --grpc-port are both {settings.port}: choose another for one of them")
     loop = asyncio.get_running_loop()
     for option, port in (("--port", settings.port), ("--grpc-port", settings.grpc_port or 0)):
         try:
             (await loop.create_server(asyncio.Protocol, settings.host, port, start_serving=False)).close()
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise HetsynError(
+                raise CannotListen(
                     f"port {port} of {settings.host} is in use: choose another one with {option} (0 takes a free one), "
                     "or end the program that uses it"
                 ) from None

@@ -20,6 +20,7 @@ from hetsyn_client.results import Classified, Heard, Trigger, UtteranceEnd, clas
 from service.contract.decision import is_decided, label_of
 from service.contract.endpointing import Endpointing
 from service.contract.graph_io import EVENT_ROW
+from service.contract.numbers import json_numbers
 from service.engine.endpointer import QUIETEST, Found, Hearing, Rules, scan
 from service.engine.fault import out_of_range
 from service.engine.resampler import Resampler
@@ -134,7 +135,7 @@ def closed(model: Model, job: Job, result: Result | None) -> Job | Outcome:
     stream, said = after.stream, classified(None, None)
     if result is not None:
         label = label_of(model.manifest, result.probabilities) if result.is_decided else None
-        said = classified(label, result.probabilities.tolist())
+        said = classified(label, json_numbers(result.probabilities))
     end = _end(model, after, said, job.trigger)
     hearing = utterances.hearing._replace(is_speech=False, steps=0, run=0, skip=0)
     if utterances.settings is None:  # the next utterance begins with the next input

@@ -24,7 +24,7 @@ from tritonclient.grpc import service_pb2_grpc
 from service.admission.budget import Ledger
 from service.admission.open_files import grpc_connections
 from service.admission.uploads import Upload, Uploads
-from service.errors import HetsynError, InputError, NotFound, TooSlow
+from service.errors import CannotListen, HetsynError, InputError, NotFound, TooSlow
 from service.grpc.guard import LACKS, Guard
 from service.grpc.messages import refusal
 from service.grpc.servicer import Health, Servicer, client_of, next_message
@@ -88,7 +88,7 @@ class GrpcServer:
         """Listen. A second call does nothing.
 
         Raises:
-            HetsynError: the certificate or the port cannot be used.
+            CannotListen: the certificate or the port cannot be used.
         """
         if self._server is not None:
             return
@@ -121,7 +121,7 @@ class GrpcServer:
             else:
                 self.port = server.add_secure_port(address, credentials_of(*self._certificate))
         except RuntimeError as error:
-            raise HetsynError(
+            raise CannotListen(
                 f"gRPC cannot listen on {address}: choose another port with --grpc-port (0 takes a free one), end the "
                 "program that uses this one, or take a certificate that gRPC knows (RSA, P-256 or Ed25519)"
             ) from error

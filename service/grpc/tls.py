@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from service.errors import HetsynError
+from service.errors import CannotListen
 from service.keys.watched_files import CertificateFiles
 
 
@@ -15,7 +15,7 @@ def credentials_of(chain: Path, key: Path) -> Any:
     """Make a port's credentials. Each handshake checks whether the files have changed, on a thread of the library.
 
     Raises:
-        HetsynError: the files cannot be used.
+        CannotListen: the files cannot be used.
     """
     files = CertificateFiles(chain, key)
 
@@ -24,7 +24,7 @@ def credentials_of(chain: Path, key: Path) -> Any:
         try:
             pair = key.read_bytes(), chain.read_bytes()
         except OSError as error:
-            raise HetsynError(f"{error.filename}: {error.strerror}: name a file that the server may read") from error
+            raise CannotListen(f"{error.filename}: {error.strerror}: name a file that the server may read") from error
         return grpc.ssl_server_certificate_configuration([pair])
 
     return grpc.dynamic_ssl_server_credentials(read(), lambda: files.read_again(read))

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from cryptography import x509
 
-from service.errors import HetsynError
+from service.errors import CannotListen, HetsynError
 
 WATCH_S = 1.0
 
@@ -98,13 +98,13 @@ class CertificateFiles(WatchedFiles):
         """Have handshakes present the certificate.
 
         Raises:
-            HetsynError: the files cannot be used.
+            CannotListen: the files cannot be used.
         """
         try:
             # an empty password: the library would ask for one at the terminal
             context.load_cert_chain(self.chain, self.key, password=lambda: b"")
         except (OSError, ssl.SSLError) as error:  # no file, or another key
-            raise HetsynError(
+            raise CannotListen(
                 f"{self.chain} and {self.key} are no certificate and its key ({error.strerror or error}): name PEM "
                 f"files that belong together with {self.OPTIONS}"
             ) from error
@@ -114,5 +114,5 @@ class CertificateFiles(WatchedFiles):
             self.expires_at_s = min(certificate.not_valid_after_utc for certificate in chain).timestamp()
 
     def check(self) -> None:
-        """Raise a ``HetsynError`` if the files cannot be used."""
+        """Raise a ``CannotListen`` if the files cannot be used."""
         self.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))

@@ -90,7 +90,7 @@ class Machine(ABC, Generic[W]):
         if self.is_closed:
             return []
         self.leave()
-        return [Send(problem.frame()), Close(problem.close_code, problem.slug)]
+        return [Send(problem.frame()), Close(problem.close_code, problem.code)]
 
     def drain(self) -> Sequence[Send | SendBinary | Close | W]:
         """End the connection after its works, and read no more: the server is about to end."""

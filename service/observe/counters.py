@@ -53,8 +53,8 @@ VERSIONS = (
     "event",
 )
 STREAMS = ("stream", "streams")
-PROBLEMS = (*(kind.slug for kind in KINDS), "http", HetsynError.slug)
-STORE_PROBLEMS = tuple(kind.slug for kind in KINDS if issubclass(kind, StoreError | StateError))
+PROBLEMS = (*(kind.code for kind in KINDS), "http", HetsynError.code)
+STORE_PROBLEMS = tuple(kind.code for kind in KINDS if issubclass(kind, StoreError | StateError))
 ENDS = (
     "headers", "too-long", "malformed", "refused-request", "idle", "unread", "pipelined", "displaced", "refused",
 )  # fmt: skip
@@ -131,11 +131,11 @@ class Counters:
 
     def refused(self, error: Exception) -> None:
         """Count a refused request, or a row of one. An unexpected error is ``internal``."""
-        slug = error.slug if isinstance(error, HetsynError) else HetsynError.slug
-        self.chunks_refused[slug] += 1
+        code = error.code if isinstance(error, HetsynError) else HetsynError.code
+        self.chunks_refused[code] += 1
         if self.timings.tracer is not None:
-            self.timings.tracer.refused(slug)
+            self.timings.tracer.refused(code)
 
     def failed(self, error: HetsynError) -> None:
         """Count a failure of the store."""
-        self.store_failures[error.slug] += 1
+        self.store_failures[error.code] += 1

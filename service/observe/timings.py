@@ -77,7 +77,7 @@ class Tracer(Protocol):
         """
 
     def refused(self, error: str) -> None:
-        """Make the span of a refused chunk. ``error`` is the slug of the problem."""
+        """Make the span of a refused chunk. ``error`` is the code of the problem."""
 
 
 class ChunkTimes:

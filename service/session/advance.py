@@ -14,6 +14,7 @@ from hetsyn_client.results import Reply, Spikes, classified
 from service.admission.budget import Permit
 from service.clock import Clock
 from service.contract.decision import label_of
+from service.contract.numbers import json_numbers
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.raster import spikes_of
@@ -265,11 +266,11 @@ def reply_of(session_id: str, session: Session, seq: int, end: bool, steps: int,
     has_probabilities = manifest.decision.rule != "trace" and len(result.probabilities) > 0
     label = label_of(manifest, result.probabilities) if has_probabilities and result.is_decided else None
     total_steps = session.known.progress.total_steps + steps
-    said = classified(label, result.probabilities.tolist() if has_probabilities else None)
+    said = classified(label, json_numbers(result.probabilities) if has_probabilities else None)
     brought = {"steps": steps, "total_steps": total_steps, **said}
     reply: dict[str, Any] = {**session.reply(client_id(session_id), seq, brought, end=end)}
     if result.utterance is not None:
         reply |= {"utterance": result.utterance, "events": list(result.heard)}
     if result.readout is not None:
-        reply["readout"] = result.readout.tolist()
+        reply["readout"] = list(map(json_numbers, result.readout))
     return cast(Reply, reply)

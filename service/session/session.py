@@ -11,6 +11,7 @@ from pydantic_core import from_json, to_json
 
 from hetsyn_client import carried_frame
 from hetsyn_client.results import Heard, More, Outcome, Reply, Spikes, Timing, classified
+from service.contract.numbers import json_numbers
 from service.engine.work import StreamState
 from service.errors import ModelMismatch, SessionEnded
 from service.models.model import Model
@@ -109,7 +110,7 @@ class Session(NamedTuple):
         else:
             steps, label, probabilities = last.reply
             name = None if label < 0 else self.model.manifest.labels[label]
-            said = classified(name, np.frombuffer(probabilities, np.float32).tolist())
+            said = classified(name, json_numbers(np.frombuffer(probabilities, np.float32)))
             members = {"steps": steps, "total_steps": progress.total_steps, **said}
         outcome: Outcome = members
         return outcome

@@ -74,7 +74,10 @@ class SessionStore:
             self.is_up = True
         except StoreUnavailable as error:
             self.trouble = error
-            log.warning("every chunk gets 503 until the session store answers: %s", error.__cause__ or error)
+            log.warning(
+                "every chunk gets 503 until the session store answers: start it, or correct --store (%s)",
+                error.__cause__ or error,
+            )
 
     async def health(self) -> None:
         """Check the store, as ``StateStore.health``."""

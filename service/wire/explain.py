@@ -57,9 +57,7 @@ def explain_invalid(
         names: of its fields.
         within: path of the validated field.
     """
-    listed = [
-        item for item in error.errors(include_url=False, include_input=False) if _kind_of_bit(item["loc"]) != "bool"
-    ]
+    listed = [item for item in error.errors(include_url=False) if _kind_of_bit(item["loc"]) != "bool"]
     # an unknown field first: it may be the missing one, misspelt
     chosen, *others = sorted(listed, key=lambda item: item["type"] == "missing")
     location = (*within, *chosen["loc"])
@@ -71,7 +69,9 @@ def explain_invalid(
     if kind == "union_tag_invalid":
         return UnsupportedInput(f"input.kind is not accepted: send one of {', '.join(INPUT_KINDS)}")
     if kind == "union_tag_not_found":
-        return InputError(f"input.kind is missing: send one of {', '.join(INPUT_KINDS)}")
+        given = [str(name) for name in chosen["input"]]
+        meant = "".join(f" (is it {name}?)" for name in get_close_matches("kind", given, n=1))
+        return InputError(f"input.kind is missing{meant}: send one of {', '.join(INPUT_KINDS)}")
     if kind == "missing":
         return InputError(f"{path} is missing: send it{more}")
     if kind == "extra_forbidden":

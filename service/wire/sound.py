@@ -151,7 +151,7 @@ def decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        if text.startswith("data:"):
+        if text[:5].lower() == "data:":
             raise InputError("input.data is a data URL: send what follows its comma") from error
         if "-" in text or "_" in text:
             remedy = "send base64, with + for -, / for _, and its padding"

@@ -144,7 +144,11 @@ def test_each_utterance_begins_with_it(warm: Model) -> None:
     for _ in range(2):
         (outcome,) = ENGINE.run(warm, [Work(stream, chunk, False, finalize=True)])
         stream = outcome.stream
-        answers += [heard["probabilities"] for heard in outcome.result.heard if heard["type"] == "UtteranceEnd"]
+        answers += [
+            np.array(heard["probabilities"], np.float32).tolist()
+            for heard in outcome.result.heard
+            if heard["type"] == "UtteranceEnd"
+        ]
     alone = run(warm, initial_stream(warm), [chunk], end=True).result.probabilities.tolist()
     assert answers == [alone, alone]
 

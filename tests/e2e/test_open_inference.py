@@ -181,7 +181,7 @@ def test_a_sequence_survives_the_server(tmp_path: Path) -> None:
         for seq in range(4):
             body = {"kind": "dense", "spikes": spikes(seq).astype(int).tolist()}
             reply = httpx.post(f"{server.url}/infer", json={"session": "r", "model": MODEL, "seq": seq, "input": body})
-            expected.append(reply.json()["probabilities"])
+            expected.append(np.array(reply.json()["probabilities"], np.float32).tolist())
         answers = [send(grpc, 0), send(http, 1)]
         server.kill()
         server.restart()

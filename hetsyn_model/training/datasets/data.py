@@ -14,15 +14,17 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from hetsyn_client.errors import InputError
 from hetsyn_client.sources.formats import read_sound
 from hetsyn_model.events import Events
+from hetsyn_model.spec.errors import InputError, ModelError
 
 NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
 
 
-class DataError(ValueError):
+class DataError(ModelError):
     """Files that training cannot use; the message names the file and what is expected."""
+
+    code = "bad-data"
 
 
 @contextmanager
@@ -30,6 +32,8 @@ def raising_data_errors() -> Iterator[None]:
     """Turn what the readers of ``hetsyn_client`` raise into DataError."""
     try:
         yield
+    except ModelError:
+        raise
     except InputError as error:
         raise DataError(str(error)) from error
 

@@ -141,6 +141,9 @@ def streams_of(
     streams = []
     ends = [None] * len(labels) if lengths is None else lengths
     for number, ((times, units), label, group, end) in enumerate(zip(spikes, labels, groups, ends, strict=True)):
+        if end is None and config.longest_s and times.dtype.kind == "f" and times.shape == units.shape:
+            is_late = times.astype(np.float64) >= config.longest_s  # they may be beyond the limit of an uncut stream
+            times, units = times[~is_late], units[~is_late]
         with naming(f"{source}: example {number}"):
             _, step, unit = spikes_of(times, units, config.step_s, end)
         if unit.max(initial=0) >= MAX_CHANNELS:

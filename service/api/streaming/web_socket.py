@@ -251,7 +251,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         if reader.answer and not self.transport.is_closing():
             self.transport.write(reader.take_answer())
         if reader.violation is not None:
-            self._counters.chunks_refused[reader.violation.slug] += 1
+            self._counters.chunks_refused[reader.violation.code] += 1
             self._end(reader.violation)
         elif reader.is_closed:
             self._is_over = True

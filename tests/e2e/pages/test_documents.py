@@ -46,7 +46,7 @@ from tests.support.tools import NO_WATCH
 pytestmark = pytest.mark.process
 
 RUN = (
-    r"make demo$|hetsyn (serve|keys|train|export|import-nir|inspect|stream|record|run|bench)\b|"
+    r"make demo$|\. \.venv/bin/activate$|hetsyn (serve|keys|train|export|import-nir|inspect|stream|record|run|bench)\b|"
     r"python (-P )?-m (service\.runtime\.operators$|research(\.tasks\.smartwatch)? )|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill|umask) |(type|url)="
 )
@@ -55,6 +55,7 @@ SHORTER = {
     r"^(hetsyn train (?!words).*)$": r"\1 --epochs 1",
     r"^(hetsyn bench\b.*)$": r"\1 --duration-s 0.5 --warmup-s 0",
     r"^make demo$": "python examples/demo.py",
+    r"^\. \.venv/bin/activate$": "true",  # the tests' environment stands for it
     r"\bcurl ": "curl --silent --show-error --fail-with-body ",
 }
 # what a command needs, and what to say where it is missing

@@ -113,6 +113,14 @@ def test_a_port_in_use_is_one_line_before_anything_is_loaded(tmp_path: Path, opt
     )
 
 
+def test_two_ports_that_are_one_are_one_line(tmp_path: Path) -> None:
+    port = free_port()
+    command = serve_command(port, "--grpc-port", str(port), "--models", str(tmp_path / "none"))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    said = f"hetsyn: --port and --grpc-port are both {port}: choose another for one of them\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 def test_a_store_that_would_lose_sessions_is_one_line_and_nothing_starts(models: Path, tmp_path: Path) -> None:
     require_valkey()
     with ValkeyServer(tmp_path, "--maxmemory-policy", "allkeys-lru") as valkey:

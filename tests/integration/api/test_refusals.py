@@ -29,6 +29,7 @@ BAD_JSON: Mapping[str, tuple[Json, int, str]] = {
         {"input": {"kind": "events", "step": 2, "times": [0], "units": [0]}}, 422,
         "input.step is not a field of this request: leave it out (1 more); did you mean steps?",
     ),
+    "misspelt kind": ({"input": {"knd": "events", "steps": 2}}, 422, "input.kind is missing (is it knd?): send one of"),
     "misspelt setting": ({"endpointing": {"silence": 0.5}, "input": events(5)}, 422, "did you mean silence_s?"),
     "unit out of range": (
         {"input": {"kind": "events", "steps": 2, "times": [0], "units": [CHANNELS]}}, 422, f"0-{CHANNELS - 1}"
@@ -76,7 +77,7 @@ async def test_bad_input_gets_a_problem_and_leaves_the_session(client: httpx.Asy
 BAD_SOUND: Mapping[str, tuple[Json, int, str]] = {
     "truncated base64": ({"input": {**audio(sound(10)), "data": "AAABA"}}, 422, "not complete base64"),
     "data URL": (
-        {"input": {**audio(sound(10)), "data": "data:audio/wav;base64,AAAA"}}, 422,
+        {"input": {**audio(sound(10)), "data": "DATA:audio/wav;base64,AAAA"}}, 422,
         "input.data is a data URL: send what follows its comma",
     ),
     "base64url": (

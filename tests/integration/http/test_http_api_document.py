@@ -17,8 +17,8 @@ DOCUMENT = (DOCS / "reference/http-api.md").read_text()
 
 def test_the_table_of_errors_is_the_table() -> None:
     listed = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", DOCUMENT, re.MULTILINE))
-    expected = {kind.slug: str(kind.status) for kind in KINDS}
-    assert {slug: status for slug, status in listed.items() if slug != "internal"} == expected
+    expected = {kind.code: str(kind.status) for kind in KINDS}
+    assert {code: status for code, status in listed.items() if code != "internal"} == expected
 
 
 def test_every_path_is_described(catalog: ModelCatalog) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import random
 import re
@@ -18,8 +17,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import hetsyn as hetsyn_command
 from export.own_network import export_network
+from hetsyn import app
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from service.contract.artifact import Artifact
 from tests.support.data.data import CLASSES, QUICK, spike_arrays, tone_folder, write_series_csv, write_shd_form
@@ -36,10 +35,8 @@ DIGITS = ("--config", "speech-digits", "--threads", "1")
 
 def hetsyn(*arguments: str, code: int = 0) -> str:
     """A command in this process: each import of torch takes seconds."""
-    subcommand = hetsyn_command.SUBCOMMANDS[arguments[0]]
-    command = getattr(importlib.import_module(subcommand.module), arguments[0])
     with contextlib.chdir(ROOT):
-        done = CliRunner().invoke(command, arguments[1:], env={"COLUMNS": "200"})  # tables are not broken
+        done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})  # tables are not broken
     assert done.exit_code == code, done.output
     return " ".join(done.output.split())
 

@@ -59,7 +59,7 @@ async def test_outputs_are_chosen_one_by_one(client: httpx.AsyncClient) -> None:
     assert probabilities["parameters"] == {"binary_data_size": 12}
     assert label["data"][0] in LABELS
     expected = await numbers(client, JSON)
-    assert np.frombuffer(response.content[length:], "<f4").tolist() == expected
+    assert response.content[length:] == np.array(expected, np.float32).tobytes()
 
 
 async def test_a_body_may_be_the_only_input(client: httpx.AsyncClient) -> None:
@@ -70,7 +70,7 @@ async def test_a_body_may_be_the_only_input(client: httpx.AsyncClient) -> None:
     response = await client.post(URL, content=samples.tobytes(), headers={HEADER: "0"})
     assert response.status_code == 200
     length = int(response.headers[HEADER])
-    assert np.frombuffer(response.content[length : length + 12], "<f4").tolist() == expected
+    assert response.content[length : length + 12] == np.array(expected, np.float32).tobytes()
     response = await client.post(URL, content=samples.tobytes()[:-1], headers={HEADER: "0"})
     assert (response.status_code, "whole rows" in response.json()["error"]) == (422, True)
 

@@ -166,7 +166,9 @@ async def replies(server: Listening, kind: str, parts: list[Piece]) -> list[Answ
             response = await client.post("/infer", params=query, content=part, headers={"Content-Type": content_type})
             reply = response.json()
             session = reply["session"]
-            answers.append((reply["probabilities"], reply["label"] or "", reply["total_steps"]))
+            answers.append(
+                (np.array(reply["probabilities"], np.float32).tolist(), reply["label"] or "", reply["total_steps"])
+            )
     return answers
 
 
@@ -175,7 +177,10 @@ async def results(socket: Socket, kind: str, parts: list[Piece]) -> list[Answer]
     begin = await socket.open(query_of(kind))
     await socket.send(*(sent(BINARY, part) for part in parts), said("CloseStream"))
     frames = await socket.frames(len(parts) + 1)
-    answers = [(frame["probabilities"], frame["label"] or "", frame.get("total_steps", 0)) for frame in frames]
+    answers = [
+        (np.array(frame["probabilities"], np.float32).tolist(), frame["label"] or "", frame.get("total_steps", 0))
+        for frame in frames
+    ]
     total_steps = round(1000 * frames[-1]["end"] / begin["step_ms"])
     return [*answers[:-1], (*answers[-1][:2], total_steps)]
 
@@ -217,7 +222,7 @@ async def test_numbers_are_those_of_infer(models: Path, gate: Gate, has_store: b
         async with server.http() as client:
             body = pack_events(5, [], [])
             replay = await client.post("/infer?session=a&seq=0", content=body, headers=EVENTS_TYPE)
-            assert replay.json()["probabilities"] == kept.probabilities[1].tolist()
+            assert np.array_equal(np.float32(replay.json()["probabilities"]), kept.probabilities[1])
             assert replay.json()["labels"] == list(LABELS)
             described = (await client.get("/sessions/a")).json()
             assert (described["expected_seq"], described["total_steps"]) == (1, 5)

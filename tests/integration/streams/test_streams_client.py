@@ -42,7 +42,7 @@ def expected(url: str) -> list[list[list[float] | None]]:
     for chunks in INPUTS:
         with StreamingClient(url) as client, client.session() as session:
             replies = [*(session.send(chunk, 8000) for chunk in chunks), session.end()]
-        answers.append([reply["probabilities"] for reply in replies])
+        answers.append([np.array(reply["probabilities"], np.float32).tolist() for reply in replies])
     return answers
 
 

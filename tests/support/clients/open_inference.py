@@ -206,7 +206,7 @@ def assert_same(answer: Answer, reply: Json) -> None:
         assert np.array_equal(answer["readout"], np.array(reply["readout"], np.float32))
         return
     assert answer["probabilities"].dtype == np.float32
-    assert answer["probabilities"].tolist() == reply["probabilities"]
+    assert np.array_equal(answer["probabilities"], np.array(reply["probabilities"], np.float32))
     (label,) = answer["label"].tolist()  # the client leaves the texts of JSON as they are
     assert label in ((reply["label"] or ""), (reply["label"] or "").encode())
 

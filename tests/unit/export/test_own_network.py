@@ -13,11 +13,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 import export
-from export.commands import export as export_command
 from export.evaluation import Evaluation
 from export.folder import ExportError
 from export.own_network import load_network
 from export.parity import Streams
+from hetsyn import app
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.training.checkpoint import Checkpoint
@@ -75,7 +75,7 @@ def test_later_steps_can_count_more_without_another_training(tmp_path: Path) -> 
     np.savez(tmp_path / "spikes.npz", spikes=spikes(steps=40).numpy())
     common = [str(tmp_path / "net.pt"), "--labels", "left,right", "--examples", str(tmp_path / "spikes.npz")]
     for version, options in (("1", ["--form", "exact"]), ("2", ["--form", "exact", "--decision", "late_softmax"])):
-        done = CliRunner().invoke(export_command, [*common, "--out", str(tmp_path / "side" / version), *options])
+        done = CliRunner().invoke(app, ["export", *common, "--out", str(tmp_path / "side" / version), *options])
         assert done.exit_code == 0, done.output
     even, late = (Artifact.open(tmp_path / "side" / version).manifest for version in "12")
     assert (even.decision.rule, late.decision.rule) == ("sum_softmax", "late_softmax")
@@ -90,7 +90,7 @@ def test_later_steps_can_count_more_without_another_training(tmp_path: Path) -> 
 def test_a_rule_that_needs_another_training_is_refused(tmp_path: Path) -> None:
     torch.save(network(rule="last").save(), tmp_path / "net.pt")
     options = ["--labels", "left,right", "--decision", "late_softmax", "--out", str(tmp_path / "side/1")]
-    done = CliRunner().invoke(export_command, [str(tmp_path / "net.pt"), *options], env={"COLUMNS": "300"})
+    done = CliRunner().invoke(app, ["export", str(tmp_path / "net.pt"), *options], env={"COLUMNS": "300"})
     assert done.exit_code == 2
     assert "the network was trained with last" in done.output
     assert "leave out --decision" in done.output
@@ -113,7 +113,7 @@ def test_an_option_without_a_use_is_refused(tmp_path: Path, file: str, options: 
     torch.save(network().save(), tmp_path / "net.pt")
     (tmp_path / "best.pt").write_bytes(Checkpoint(network(), None, 0, None).to_bytes())
     source = file if file == "shd-size" else str(tmp_path / file)
-    done = CliRunner().invoke(export_command, [source, *options, "--out", str(tmp_path / "side/1")])
+    done = CliRunner().invoke(app, ["export", source, *options, "--out", str(tmp_path / "side/1")])
     assert done.exit_code == 2, done.output
     assert sentence in " ".join(done.output.split())
     assert not (tmp_path / "side").exists()

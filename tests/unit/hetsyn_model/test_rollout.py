@@ -255,3 +255,7 @@ def test_clamping_keeps_decays_legal() -> None:
 def test_spikes_of_another_shape_or_value_are_refused(value: Tensor | Events, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network().rollout(value)
+    if isinstance(value, Tensor) and value.shape == (1, 1, 20):
+        compiled = network().compile("exact")
+        with pytest.raises(ValueError, match=message):
+            step(compiled, initial_state(compiled.layout, 1), value[:, 0])

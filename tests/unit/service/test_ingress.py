@@ -100,7 +100,7 @@ async def test_a_frame_of_refused_rows_leaves_rounds_to_others(serve: ServeDirec
     while not frame.done():
         await asyncio.sleep(0)
         rounds += 1
-    assert {outcome.slug for outcome in frame.result() if isinstance(outcome, Problem)} == {"not-found"}
+    assert {outcome.code for outcome in frame.result() if isinstance(outcome, Problem)} == {"not-found"}
     assert rounds >= len(requests) // AT_A_TIME
     assert server.admission.in_flight == 0
 

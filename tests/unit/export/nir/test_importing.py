@@ -17,13 +17,12 @@ pytest.importorskip("nir", reason=NO_NIR)
 import nir
 
 from export import export_network, export_nir, import_nir
-from export.nir.commands import export_nir as export_command
-from export.nir.commands import import_nir as import_command
 from export.nir.convention import Convention, Reset, convention
 from export.nir.dynamics import program_of
 from export.nir.importing import Imported
 from export.nir.reading import from_nir
 from export.parity import chunk_feed
+from hetsyn import app
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from service.contract.artifact import Artifact
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, SCORES, STATE, STEP, STEPS, VALUES
@@ -214,14 +213,18 @@ def test_outputs_that_float32_does_not_hold_are_no_faithful_import(tmp_path: Pat
 
 
 def test_the_commands_say_what_they_found(tmp_path: Path) -> None:
-    file, run = tmp_path / "network.nir", CliRunner().invoke
+    file = tmp_path / "network.nir"
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(app, arguments)
+
     nir.write(file, layers(graphs.lif, graphs.lif(4)))
-    given = [str(file), "--out", str(tmp_path / "m" / "1"), "--dt", "1e-3", "--rule", "euler"]
-    refused = run(import_command, given)
+    given = ["import-nir", str(file), "--out", str(tmp_path / "m" / "1"), "--dt", "1e-3", "--rule", "euler"]
+    refused = run(*given)
     assert refused.exit_code == 2
     assert "node 'n1' is reset at a spike, and NIR does not say how: give --reset zero or --reset" in refused.output
     assert [path.name for path in tmp_path.iterdir()] == ["network.nir"]
-    done = run(import_command, [*given, "--reset", "subtract", "--labels", "a,b,c,d", "--rejected", "d"])
+    done = run(*given, "--reset", "subtract", "--labels", "a,b,c,d", "--rejected", "d")
     assert done.exit_code == 0, done.output
     verdict, by, written, serving = done.output.strip().splitlines()
     assert verdict.startswith("faithful: 0 of ")
@@ -231,15 +234,15 @@ def test_the_commands_say_what_they_found(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "m" / "1" / "manifest.json").read_text())
     assert manifest["labels"] == ["a", "b", "c", "d"]
     assert manifest["rejected_labels"] == ["d"]
-    back = run(export_command, [str(tmp_path / "m" / "1"), "--out", str(tmp_path / "back.nir"), "--as", "lif"])
+    back = run("export-nir", str(tmp_path / "m" / "1"), "--out", str(tmp_path / "back.nir"), "--as", "lif")
     assert back.exit_code == 0, back.output
     assert back.output.strip() == f"{tmp_path / 'back.nir'}: lif, exact form, 8 nodes, rule exponential"
-    again = run(import_command, [str(tmp_path / "back.nir"), "--out", str(tmp_path / "m" / "2")])
+    again = run("import-nir", str(tmp_path / "back.nir"), "--out", str(tmp_path / "m" / "2"))
     assert again.output.startswith("faithful: 0 of "), again.output
 
 
 def test_unsupported_is_a_verdict(tmp_path: Path) -> None:
     nir.write(tmp_path / "network.nir", graphs.chain(graphs.linear(4, 6), graphs.lif(5)))
-    given = [str(tmp_path / "network.nir"), "--out", str(tmp_path / "m" / "1"), "--producer", "norse"]
-    refused = CliRunner().invoke(import_command, given)
-    assert (refused.exit_code, refused.output.startswith("unsupported: node 'n1' gets shape [4]")) == (2, True)
+    given = ["import-nir", str(tmp_path / "network.nir"), "--out", str(tmp_path / "m" / "1"), "--producer", "norse"]
+    refused = CliRunner().invoke(app, given)
+    assert (refused.exit_code, refused.output.startswith("hetsyn: unsupported: node 'n1' gets shape [4]")) == (2, True)

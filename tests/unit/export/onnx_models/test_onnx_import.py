@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from export import ExportError, import_onnx
-from export.onnx_models.commands import import_onnx as command
 from export.parity import ParityError
+from hetsyn import app
 from service.contract.artifact import Artifact
 from service.contract.graph_io import NEXT_STATE, PROBABILITIES, READOUT, STATE, STEP, STEPS, VALUES, Float32Array
 from service.models.model import Model
@@ -342,6 +342,7 @@ def test_the_command_imports_and_says_what_is_wrong(tmp_path: Path) -> None:
     begin = ["--initial", str(tmp_path / "begin.npz")]
     options = ["--state", "h0=hn", "--constant", "rate=16000", "--batch-axis", "h0=1", "--shape", "3", *begin]
     request = [
+        "import-onnx",
         str(file),
         "--labels",
         "left, right",
@@ -351,14 +352,14 @@ def test_the_command_imports_and_says_what_is_wrong(tmp_path: Path) -> None:
         str(tmp_path / "gate" / "1"),
         *options,
     ]
-    done = CliRunner().invoke(command, request)
+    done = CliRunner().invoke(app, request)
     assert done.exit_code == 0, done.output
     assert "tolerance 1e-05" in done.output
     assert done.output.endswith(f"model gate, version 1: hetsyn serve --models {tmp_path}\n")
     artifact = Artifact.open(tmp_path / "gate" / "1")
     assert artifact.manifest.labels == ("left", "right")
     assert artifact.manifest.rejected_labels == ("right",)
-    again = CliRunner().invoke(command, request)
+    again = CliRunner().invoke(app, request)
     assert (again.exit_code, "choose another version" in again.output) == (2, True)
     for wrong, sentence in (
         (["--state", "h0"], "--state 'h0': give NAME=VALUE"),
@@ -367,6 +368,6 @@ def test_the_command_imports_and_says_what_is_wrong(tmp_path: Path) -> None:
         (["--shape", "3,x"], "--shape '3,x': give lengths above 0"),
         (["--initial", str(file)], "is no .npz file of arrays"),
     ):
-        refused = CliRunner().invoke(command, [*request, *wrong])
+        refused = CliRunner().invoke(app, [*request, *wrong])
         assert refused.exit_code == 2
         assert sentence in " ".join(refused.output.split())

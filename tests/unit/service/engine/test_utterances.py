@@ -66,7 +66,7 @@ def heard(
 
 
 def alone(model: Model, chunk: Chunk) -> list[float]:
-    """The final answer of a session that is this chunk."""
+    """The final answer of a session that is this chunk, float32."""
     (outcome,) = ENGINES[0].run(model, [Work(initial_stream(model), chunk, end=True)])
     probabilities: list[float] = outcome.result.probabilities.tolist()
     return probabilities
@@ -154,7 +154,7 @@ def check_alone(model: Model, chunk: Chunk, events: Events, unit_s: float) -> No
     assert len(ends) > 3
     for end in ends:
         first, last = round(end["start"] / unit_s), round(end["end"] / unit_s)
-        assert end["probabilities"] == alone(model, part_of_chunk(chunk, first, last))
+        assert np.array(end["probabilities"], np.float32).tolist() == alone(model, part_of_chunk(chunk, first, last))
         assert end["label"] in model.manifest.labels
 
 

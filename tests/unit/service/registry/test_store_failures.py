@@ -110,7 +110,7 @@ async def test_a_damaged_record_is_reported_and_may_be_deleted(
             await replica.registry.describe("a")
         with pytest.raises(kind):
             await replica.transfer.export_state("a")
-    assert other.counters.store_failures[kind.slug] > 0
+    assert other.counters.store_failures[kind.code] > 0
     await other.registry.delete("a")
     assert (await other.send("a", 0)).seq == 0
 

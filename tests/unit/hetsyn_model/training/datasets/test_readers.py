@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hetsyn_model.training.config import load_config
 from hetsyn_model.training.datasets.data import DataError, Recording
@@ -361,6 +362,19 @@ def test_dense_spikes_are_cut_and_padded_as_configured() -> None:
     few = load_config({"network": {"channels": 2}}, "spikes")
     with pytest.raises(DataError, match=r"unit 2 is beyond network\.channels = 2"):
         examples_of(arrays, few, "mine")
+
+
+def test_a_long_file_is_cut_before_its_steps_are_too_many() -> None:
+    longest = load_config({"encoder": {"spikes": {"step_s": 0.004, "longest_s": 1.0}}}, "spikes")
+    times = np.array([0.0, 0.01, 900.0, 0.5], np.float16)
+    arrays: dict[str, NDArray[Any]] = {
+        "times": times,
+        "units": np.arange(4),
+        "offsets": np.array([0, 3, 4]),
+        "labels": np.array([0, 1]),
+    }
+    found = streams(examples_of(arrays, longest, "mine"))
+    assert [(item.length, item.steps.tolist()) for item in found] == [(3, [0, 2]), (126, [125])]
 
 
 def test_classes_are_checked() -> None:
