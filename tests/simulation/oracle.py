@@ -11,6 +11,7 @@ one history, so it says which chunks the server has counted. The rules:
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -26,6 +27,11 @@ class Content(NamedTuple):
 
     spikes: Spikes
     end: bool
+
+
+def _float32(numbers: Sequence[float]) -> bytes:
+    """Return numbers as float32, whose digits JSON has."""
+    return struct.pack(f"{len(numbers)}f", *numbers)
 
 
 @dataclass(eq=False)
@@ -91,7 +97,7 @@ class SessionOracle:
         self._complain = complain
         self._sent: dict[int, dict[Content, float]] = {}  # by number; when each was sent first
         self._roots: dict[Content, History] = {}
-        self._by_reply: dict[tuple[int, tuple[float, ...]], History] = {}
+        self._by_reply: dict[tuple[int, bytes], History] = {}
         self._acknowledged: History | None = None  # the longest
         self._replies: dict[History, tuple[object, ...]] = {}
         self._endings = 0
@@ -164,7 +170,7 @@ class SessionOracle:
         steps = len(content.spikes) + (self._tail_steps if content.end else 0)
         total = steps + (0 if parent is None else parent.total_steps)
         history = siblings[content] = History(parent, seq, content, state, total, self._now_s())
-        self._by_reply[seq, tuple(self._shown(state))] = history
+        self._by_reply[seq, _float32(self._shown(state))] = history
         for later in self._sent.get(seq + 1, ()):
             self._add(history, seq + 1, later)
 
@@ -172,7 +178,7 @@ class SessionOracle:
         """Judge the reply to a chunk. ``rest`` are other members, which a repeat gets again."""
         self._grows_old()
         seq, content = sent.seq, sent.content
-        history = self._by_reply.get((seq, tuple(probabilities)))
+        history = self._by_reply.get((seq, _float32(probabilities)))
         if history is None:
             self._complain(f"{self.name}: the reply to chunk {seq} is of no possible history: {probabilities}")
             return

@@ -68,6 +68,7 @@ BATCHING: dict[str, Callable[[random.Random], float]] = {
     "engine_threads": lambda draw: 1,  # noqa: ARG005
     "inline_s": lambda draw: 0.0,  # noqa: ARG005
 }
+SHORT_OF_ROOM = {"max_sessions", "max_session_bytes", "client_share"}  # limits of sessions in memory
 LONGEST_S = 600.0  # of virtual time, until all clients have ended
 SESSION_IDLE_S, ENDED_KEEP_S = 30.0, 20.0
 SWEEP_S = 15.0
@@ -215,6 +216,8 @@ class Simulation:
 
     def lives_s(self, has_ended: bool) -> float:
         """Return how long a session stays at least after a chunk, by whatever clock."""
+        if has_ended and SHORT_OF_ROOM & self.plan.limits.keys():
+            return 0.0  # its last reply makes room for others
         return (ENDED_KEEP_S if has_ended else SESSION_IDLE_S) - self.clocks_apart_s
 
     def balance(self, name: str) -> str:
