@@ -125,7 +125,9 @@ class SessionOracle:
             self.may_end()
         elif longest is not None:
             sent_s = self._sent.get(longest.seq, {}).get(longest.content, longest.made_s)
-            if now_s >= sent_s + self._lives_s(longest.content.end):
+            lasts = [(longest.content, sent_s)]
+            lasts += [item for item in self._sent.get(longest.seq + 1, {}).items() if item[0].end]  # unknown to us, yet
+            if any(now_s >= at_s + self._lives_s(content.end) for content, at_s in lasts):
                 self.may_end()
 
     def asks(self, content: Content) -> Sent:

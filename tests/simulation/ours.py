@@ -6,12 +6,12 @@ from typing import Any
 
 from hetsyn_client.access import access_of
 from hetsyn_client.columns import APPLIED, Results
-from hetsyn_client.errors import ServiceProblem
+from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
 from hetsyn_client.many import LiveStreams
 from hetsyn_client.protocol.calls import Calls, SessionOptions
 from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps
 from hetsyn_client.protocol.session_steps import SessionSteps
-from hetsyn_client.protocol.steps import Steps
+from hetsyn_client.protocol.steps import Broken, Steps
 from hetsyn_client.sources.bodies import events_body
 from tests.simulation.client import PATIENCE, URL, Client, packed
 from tests.simulation.oracle import PASSING, Content, Sent, SessionOracle
@@ -49,6 +49,18 @@ class Carried(Infer):
     def may_end(self) -> None:
         """Do nothing: no server can lose it."""
 
+    async def live(self) -> None:
+        """Send all chunks, and one more as after a restart that has lost the token: no session may begin with it."""
+        await super().live()
+        seq = self.draw.randint(1, self.chunks)
+        options: Any = {"session": self.name, "seq": seq, "carry": True}
+        try:
+            await self.transport.run(Calls(URL, 0).infer(events_body(*packed(self.content())), options))
+        except (ServiceProblem, ServiceUnreachable, Broken) as error:
+            self.note(f"chunk {seq} without a token: {error}")
+        else:
+            self.simulation.complain(f"{self.name}: chunk {seq} began a session")
+
 
 class Stream(Client):
     """Sends the chunks of a session over ``WS /stream``."""
@@ -68,7 +80,9 @@ class Stream(Client):
             await self.transport.run(stream.close())
 
     def _new_stream(self) -> LiveSteps:
-        return LiveSteps(access_of(URL, {}), LiveOptions(session=self.name, **PATIENCE))  # type: ignore[typeddict-item]  # of mypy alone
+        self._thinks = self.draw.choice((0.0, 0.5, 1.0))  # how often it waits before a chunk
+        options = LiveOptions(session=self.name, interim=self.draw.random() < 0.7, **PATIENCE)  # type: ignore[typeddict-item]  # of mypy alone
+        return LiveSteps(access_of(URL, {}), options)
 
     def _judge(self, problem: ServiceProblem) -> None:
         oracle, chunks = self._oracle, self._chunks
@@ -79,7 +93,8 @@ class Stream(Client):
         for _ in range(count):
             self._chunks.append(self._oracle.sends(len(self._chunks), self.content()))
             self._take(await run(stream.send(stream.events(*packed(self._chunks[-1].content)))))
-            await self.think()
+            if self.draw.random() < self._thinks:
+                await self.think()
         self._take(await run(stream.wait()))
 
     def _take(self, frames: list[dict[str, Any]]) -> None:

@@ -153,7 +153,11 @@ class Wild(Client):
         self._oracle.may_end(LATE_S)
         response = await self._asked("DELETE", f"/sessions/{self._session}")
         if response is not None and response.status in (204, 404):
+            last = self._next - 1
+            contents = self._contents.get(last)
             self._begins_anew(self._session)
+            if contents and last > 0:  # what has an answer must not get it again
+                await self._send(self._oracle, last, contents[0], self.draw.choice(self._doors))
 
     def _begins_anew(self, session: str) -> None:
         """Expect a new session: nothing of the old one may come back."""

@@ -39,13 +39,12 @@ def test_missing_permissions_are_named(
     path.touch()
     target = {"folder": tmp_path, "file": path}[forbidden]
 
-    def refuse(*_: object, **__: object) -> None:  # root may do everything, so the refusal is made
+    def refuse(*_: object, **__: object) -> sqlite3.Connection:  # root may do everything, so the refusal is made
         raise sqlite3.OperationalError("unable to open database file")
 
-    monkeypatch.setattr(sqlite3, "connect", refuse)
     monkeypatch.setattr("os.access", lambda asked, mode: asked != target or not mode & os.W_OK)
     with pytest.raises(StoreUnusable, match=sentence):
-        FileStore(path)
+        FileStore(path, connect=refuse)
 
 
 async def test_all_that_is_over_is_removed_and_others_have_their_turn(tmp_path: Path, start_store: StartStore) -> None:
