@@ -132,7 +132,7 @@ async def find_streams(
         load: chunks to send.
         limit_ms: of the p99.
         settings: of each trial.
-        limits: of the search.
+        limits: most trials, and how long each may wait for a quiet machine.
     """
     contention = CpuContention(pids)
     trials: list[Trial] = []

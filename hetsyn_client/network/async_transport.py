@@ -17,7 +17,7 @@ from yarl import URL
 
 from hetsyn_client.access import Access
 from hetsyn_client.network.web_socket import BREAKS, CLOSING_S, SUBPROTOCOL, address, arguments, broken
-from hetsyn_client.protocol.steps import Broken, Carrier, Request, Response, Steps, T, retry_after_s
+from hetsyn_client.protocol.steps import Broken, Carrier, Request, Response, Steps, T, carried_out, retry_after_s
 
 
 class AsyncTransport(Carrier):
@@ -45,20 +45,7 @@ class AsyncTransport(Carrier):
 
     async def run(self, steps: Steps[T]) -> T:
         """Carry out steps to their result, or to their error."""
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    answer = await self._do(step)
-                except Broken as broken:
-                    step = steps.throw(broken)
-                else:
-                    step = steps.send(answer)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        finally:
-            steps.close()
+        return await carried_out(steps, self._do)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:

@@ -8,7 +8,7 @@ threads or event loops, and are tested without a network.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlencode
@@ -168,3 +168,21 @@ def retry_after_s(headers: Headers) -> float | None:
     """Read the seconds of ``Retry-After``; None if there is none, or if it is a date."""
     text = headers.get("Retry-After", "")
     return float(text) if text.isdecimal() else None
+
+
+async def carried_out(steps: Steps[T], do: Callable[[Step], Awaitable[Any]]) -> T:
+    """Carry out steps to their result, or to their error. ``do`` carries out one, and may raise ``Broken``."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = await do(step)
+            except Broken as broken:
+                step = steps.throw(broken)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()

@@ -49,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def bits(probabilities: Any) -> bytes:
-    """Of float32, whose digits JSON has."""
+    """Return probabilities as float32: JSON has no more of their digits."""
     return np.float32(probabilities).tobytes()
 
 

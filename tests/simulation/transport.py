@@ -23,6 +23,7 @@ from hetsyn_client.protocol.steps import (
     Response,
     SendFrame,
     Steps,
+    carried_out,
     retry_after_s,
 )
 from tests.simulation.loop import Process
@@ -46,20 +47,7 @@ class SimulatedTransport:
 
     async def run(self, steps: Steps[T]) -> T:
         """Carry out steps to their result, or to their error."""
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    answer = await self._do(step)
-                except Broken as broken:
-                    step = steps.throw(broken)
-                else:
-                    step = steps.send(answer)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        finally:
-            steps.close()
+        return await carried_out(steps, self._do)
 
     async def _do(self, step: Any) -> Any:
         match step:
