@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -60,13 +61,12 @@ def test_a_model_that_never_ends_stops_neither_reloads_nor_the_end(tmp_path: Pat
 
 def busy_children(pid: int) -> list[int]:
     """The processes that a process has started, and that have computed for some time."""
-    children = [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
-    ticks = {
-        child: sum(map(int, Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13]))
-        for child in children
-    }
+    ticks = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            for child in map(int, (task / "children").read_text().split()):
+                stat = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+                ticks[child] = sum(map(int, stat[11:13]))
     return [child for child, count in ticks.items() if count > 2 * os.sysconf("SC_CLK_TCK")]
 
 
