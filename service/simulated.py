@@ -257,18 +257,21 @@ class SimulatedServer:
 
 def settings_of(
     store: str,
+    store_timeout_s: float,
     *,
     limits: Mapping[str, Any] = MappingProxyType({}),
     retention: Mapping[str, Any] = MappingProxyType({}),
     batching: Mapping[str, Any] = MappingProxyType({}),
 ) -> Settings:
-    """Make settings of a simulated server, with a store's URL and other values than the defaults by name."""
+    """Make settings of a simulated server, with a store's URL, and other values than the defaults by name."""
     named: dict[str, Any] = {
         "limits": Limits(**limits),
         "retention": Retention(**retention),
         "batching": Batching(**batching),
     }
-    return Settings(models=Path(MODEL), watch_s=0, store=StoreSettings(store), drain_s=3.0, finish_s=5.0, **named)
+    return Settings(
+        models=Path(MODEL), watch_s=0, store=StoreSettings(store, store_timeout_s), drain_s=3.0, finish_s=5.0, **named
+    )
 
 
 def build_server(

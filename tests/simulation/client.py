@@ -38,6 +38,7 @@ class Client(ABC):
     Attributes:
         name: of its process, and of its session.
         draw: draws what it does.
+        naps: how often it does nothing for about as long as a session lives.
     """
 
     def __init__(self, simulation: Simulation, name: str, chunks: int, draw: random.Random) -> None:
@@ -48,6 +49,7 @@ class Client(ABC):
         self.process = simulation.network.process(name)
         self.oracles: list[SessionOracle] = []
         self.has_ended = False
+        self.naps = draw.choice((0.0, 0.0, 0.0, 0.05))
         self.transport = self.new_transport()
 
     @abstractmethod
@@ -79,6 +81,7 @@ class Client(ABC):
             TAIL_STEPS,
             simulation.world.time_s,
             simulation.lives_s,
+            simulation.expires_s,
             simulation.complain,
         )
         self.oracles.append(oracle)
@@ -109,7 +112,15 @@ class Client(ABC):
         return Content(tuple(spikes), end)
 
     async def think(self) -> None:
-        await asyncio.sleep(self.draw.expovariate(4.0))
+        pace, draw = self.simulation.plan.pace, self.draw
+        if self.naps and draw.random() < self.naps:
+            await self.nap()
+        elif pace.think_s:
+            await asyncio.sleep(draw.expovariate(1 / pace.think_s))
+
+    async def nap(self) -> None:
+        """Do nothing for about as long as a session lives."""
+        await asyncio.sleep(self.simulation.plan.session_idle_s * self.draw.uniform(0.8, 1.3))
 
     def acknowledged(self, oracle: SessionOracle, sent: Sent, reply: dict[str, Any]) -> None:
         """Judge a reply of ``/infer`` or a result of ``/stream``."""
@@ -122,7 +133,7 @@ class Client(ABC):
     def unanswered(self, what: str, sent_s: float) -> None:
         """Judge that there was no answer."""
         self.note(f"{what}: no answer")
-        if sent_s > self.simulation.disturbed_until_s:
+        if sent_s > self.simulation.silent_until_s:
             self.simulation.complain(f"{self.name}: {what} got no answer, and nothing was wrong")
 
     def refused(self, oracle: SessionOracle, sent: Sent, problem: ServiceProblem) -> None:

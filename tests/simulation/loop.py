@@ -23,7 +23,6 @@ from typing import Any
 
 START_S = 1_000.0  # of the world's clock
 EPOCH_S = 1_800_000_000.0  # the same moment in seconds since 1970
-EARLY_SHARE, EARLY_S = 0.1, 0.002  # share of turns in which something arrives although processes are busy
 BURIAL_ROUNDS = 100
 STUCK = 200_000  # turns without any virtual time passing
 
@@ -41,10 +40,14 @@ class World:
         trace: what has happened, if ``is_traced``: a line each.
         faults: errors that nobody handled; a world with one has failed.
         running: the process that runs now.
+        early_share: share of turns in which something arrives although processes are busy, so that they see it
+            together with what came before; it is due within ``early_s``.
+        work_s: mean time of a batch on a thread of the engine, besides the latency.
     """
 
     def __init__(self, seed: int, *, is_traced: bool = False) -> None:
         self.random = random.Random(seed)
+        self.early_share, self.early_s, self.work_s = 0.1, 0.002, 0.0
         self.now_s = START_S
         self.is_traced = is_traced
         self.trace: list[str] = []
@@ -89,12 +92,13 @@ class World:
         """Run the world until something holds, for at most ``limit_s`` of virtual time. Returns whether it holds."""
         end_s, last_s, turns = self.now_s + limit_s, self.now_s, 0
         ready, due, draw = self._ready, self._due, self.random.random
+        early_share, early_s = self.early_share, self.early_s
         while not until():
             turns = turns + 1 if self.now_s == last_s else 0
             last_s = self.now_s
             if turns > STUCK:
                 raise Stuck(f"nothing waits at {self.now_s - START_S:.3f} s, and nothing ends")
-            is_early = due and ready and due[0][0] <= self.now_s + EARLY_S and draw() < EARLY_SHARE
+            is_early = due and ready and due[0][0] <= self.now_s + early_s and draw() < early_share
             if ready and not is_early:
                 index = int(draw() * len(ready)) if len(ready) > 1 else 0
                 process = ready[index]
@@ -299,6 +303,8 @@ class Threads(Executor):
             work()
             return future
         when_s = world.now_s + world.latency_s()
+        if world.work_s and self.name == "engine":
+            when_s += world.random.expovariate(1 / world.work_s)
         if self._is_ordered:
             when_s = self._free_s = max(when_s, self._free_s)
         world.at(when_s, work)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 FIRST_STATE = bytes(12)
 PASSING = (429, 503)  # statuses of refusals that say "later"
+LATE_S = 40.0  # the longest time that a request without an answer may still be carried out
 Spikes = tuple[tuple[int, ...], ...]
 """The spikes of each step, in ascending order."""
 
@@ -61,6 +62,7 @@ class Sent(NamedTuple):
         acknowledged: the longest history that was acknowledged.
         endings: how often the session may have ended.
         at_s: when.
+        is_late: the session must have expired then.
     """
 
     seq: int
@@ -68,6 +70,7 @@ class Sent(NamedTuple):
     acknowledged: History | None
     endings: int
     at_s: float
+    is_late: bool
 
 
 class SessionOracle:
@@ -78,6 +81,7 @@ class SessionOracle:
         tail_steps: silent steps that the network takes at the end.
         now_s: the time.
         lives_s: least time that a session stays after a chunk, and after its end.
+        expires_s: the most.
         complain: is told each violation.
     """
 
@@ -89,10 +93,11 @@ class SessionOracle:
         tail_steps: int,
         now_s: Callable[[], float],
         lives_s: Callable[[bool], float],
+        expires_s: Callable[[], float],
         complain: Callable[[str], None],
     ) -> None:
         self.name = name
-        self._now_s, self._lives_s = now_s, lives_s
+        self._now_s, self._lives_s, self._expires_s = now_s, lives_s, expires_s
         self._step, self._shown, self._tail_steps = step, shown, tail_steps
         self._complain = complain
         self._sent: dict[int, dict[Content, float]] = {}  # by number; when each was sent first
@@ -102,6 +107,9 @@ class SessionOracle:
         self._replies: dict[History, tuple[object, ...]] = {}
         self._endings = 0
         self._ends_until_s = 0.0
+        self._used_s = 0.0  # when the session was used last, for all that is known
+        self._begun_s = 0.0  # when it was asked last to begin
+        self._unanswered: list[Sent] = []
 
     @property
     def has_ended(self) -> bool:
@@ -116,7 +124,9 @@ class SessionOracle:
         """
         self._endings += 1
         self._acknowledged = None
-        self._ends_until_s = max(self._ends_until_s, self._now_s() + for_s)
+        self._begun_s = self._now_s()
+        self._ends_until_s = max(self._ends_until_s, self._begun_s + for_s)
+        self._used_s = max(self._used_s, self._begun_s + for_s)
 
     def _grows_old(self) -> None:
         """Let the session end by its age."""
@@ -133,7 +143,23 @@ class SessionOracle:
     def asks(self, content: Content) -> Sent:
         """Note that something is asked which has no number."""
         self._grows_old()
-        return Sent(-1, content, self._acknowledged, self._endings, self._now_s())
+        return self._noted(-1, content)
+
+    def _noted(self, seq: int, content: Content) -> Sent:
+        now_s = self._now_s()
+        used_s = max([self._used_s, *(sent.at_s + LATE_S for sent in self._unanswered)])
+        is_late = now_s > used_s + self._expires_s()
+        if seq == 0:
+            self._begun_s = now_s
+        sent = Sent(seq, content, self._acknowledged, self._endings, now_s, is_late)
+        self._unanswered.append(sent)
+        return sent
+
+    def _answered(self, sent: Sent) -> None:
+        self._grows_old()
+        self._used_s = max(self._used_s, self._now_s())
+        if sent in self._unanswered:  # only once, by its first answer
+            self._unanswered.remove(sent)
 
     @property
     def is_known(self) -> bool:
@@ -158,7 +184,7 @@ class SessionOracle:
             parents = [None] if seq == 0 else [one for one in self._by_reply.values() if one.seq == seq - 1]
             for parent in parents:
                 self._add(parent, seq, content)
-        return Sent(seq, content, self._acknowledged, self._endings, self._now_s())
+        return self._noted(seq, content)
 
     def _add(self, parent: History | None, seq: int, content: Content) -> None:
         siblings = self._roots if parent is None else parent.children
@@ -178,8 +204,10 @@ class SessionOracle:
 
     def acknowledges(self, sent: Sent, total_steps: int, probabilities: Sequence[float], *rest: object) -> None:
         """Judge the reply to a chunk. ``rest`` are other members, which a repeat gets again."""
-        self._grows_old()
+        self._answered(sent)
         seq, content = sent.seq, sent.content
+        if sent.is_late and seq > 0 and self._begun_s < sent.at_s:
+            self._complain(f"{self.name}: chunk {seq} got a reply, long after the session has expired")
         history = self._by_reply.get((seq, _float32(probabilities)))
         if history is None:
             self._complain(f"{self.name}: the reply to chunk {seq} is of no possible history: {probabilities}")
@@ -201,7 +229,7 @@ class SessionOracle:
 
     def is_described(self, sent: Sent, expected_seq: int, total_steps: int) -> None:
         """Judge a session's description, which was asked for when ``sent`` was made."""
-        self._grows_old()
+        self._answered(sent)
         if not any(
             one.seq + 1 == expected_seq
             and one.total_steps == total_steps
@@ -212,13 +240,13 @@ class SessionOracle:
 
     def refuses(self, sent: Sent, status: int, problem: str, expected_seq: int | None) -> None:
         """Judge the refusal of a chunk, by what was acknowledged before it was sent."""
-        self._grows_old()
+        self._answered(sent)
         seq, longest = sent.seq, sent.acknowledged
         if sent.endings != self._endings:
             longest = None
         if status in PASSING or problem == "later":
             return
-        if problem == "not-found":
+        if problem in ("not-found", "token-expired"):
             now = self._acknowledged  # another request may have ended it meanwhile
             if now is not None and now.content.end:
                 self.may_end()  # its last reply may make room for others

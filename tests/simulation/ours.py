@@ -109,7 +109,8 @@ class Streams(Client):
     async def live(self) -> None:
         run = self.transport.run
         streams = LiveStreams(URL, **PATIENCE)
-        count = MANY if self.draw.random() < 0.05 else self.draw.randint(1, 5)
+        has_room = not self.simulation.plan.limits  # else it asks for room again and again
+        count = MANY if has_room and self.draw.random() < 0.05 else self.draw.randint(1, 5)
         names = [f"{self.name}-{number}" for number in range(count)]
         chunks_each = max(3, self.chunks // count) if count < MANY else 2
         oracles = [self.new_oracle(name) for name in names]

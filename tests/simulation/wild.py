@@ -15,13 +15,12 @@ from hetsyn_client.protocol.steps import Broken, Request
 from hetsyn_client.sources.bodies import events_body
 from service.simulated import CHANNELS, MODEL, OUTPUTS
 from tests.simulation.client import TIMEOUT_S, URL, Client, packed
-from tests.simulation.oracle import PASSING, Content, Sent, SessionOracle
+from tests.simulation.oracle import LATE_S, PASSING, Content, Sent, SessionOracle
 from tests.simulation.transport import SimulatedTransport
 
 NEXT = (0, 0, 0, 0, 0, -1, -1, -2, 1)
 """The number of a chunk, less the one that the client takes for the next."""
 
-LATE_S = 40.0  # the longest time that a request without an answer may still be carried out
 Door = Callable[[SimulatedTransport, Content, int | None, bool], Any]
 """Sends a chunk with its number, or with none; and whether the session begins with it. Returns what is judged."""
 
@@ -181,9 +180,9 @@ class Wild(Client):
     async def _once(self, content: Content, sent: Sent, *, begin: bool) -> None:
         """Send a chunk without a number, once."""
         oracle, sent_s = self._oracle, self.process.time()
+        transport = self.new_transport()  # of its own: an idle connection may be to a server that lost its power
         try:
-            # over a connection of its own: an idle one may be to a server that lost its power
-            reply = await self.draw.choice(self._doors)(self.new_transport(), content, None, begin)
+            reply = await self.draw.choice(self._doors)(transport, content, None, begin)
         except ServiceProblem as problem:
             if problem.status not in PASSING:
                 self.refused(oracle, sent, problem)
@@ -199,6 +198,8 @@ class Wild(Client):
             self._contents[sent.seq] = [content]
             self._next = sent.seq + 1
             return
+        finally:
+            transport.close()
         self._number += 1
         self._begins_anew(f"{self.name}-{self._number}")
 
@@ -226,6 +227,5 @@ class Wild(Client):
             await self._asked("PUT", f"/sessions/{self._session}/state?replace=true", self._state, kind)
 
     async def _idle(self) -> None:
-        """Do nothing for about as long as a session lives."""
-        await asyncio.sleep(self.simulation.session_idle_s * self.draw.uniform(0.8, 1.2))
+        await self.nap()
         self._state = None

@@ -70,11 +70,30 @@ BATCHING: dict[str, Callable[[random.Random], float]] = {
 }
 SHORT_OF_ROOM = {"max_sessions", "max_session_bytes", "client_share"}  # limits of sessions in memory
 LONGEST_S = 600.0  # of virtual time, until all clients have ended
-SESSION_IDLE_S, ENDED_KEEP_S = 30.0, 20.0
-SWEEP_S = 15.0
-FAULTS_END_S = 20.0
-RECOVERY_S = 15.0  # after a fault: a drained server is started again, a cluster finds its nodes
+STARTED_S = 1.0  # servers are ready
+ENDED_KEEP_S = 20.0
+STORE_TIMEOUT_S = 1.0
+DRAINED_S = 10.0  # a server that drains has ended
+RECOVERY_S = 5.0  # after a fault: a cluster finds its nodes
+SILENCING = {"kill", "pause", "cut", "drain"}  # after these, requests may get no answer
+SEVERE = {*SILENCING, "store-kill", "store-lose", "store-pause", "store-fail", "store-full", "move"}
 NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How close to one another things happen.
+
+    Attributes:
+        think_s: mean time of a client between two chunks.
+        work_s: mean time of a batch on a thread of the engine, besides the latency.
+        early_share, early_s: of ``World``.
+    """
+
+    think_s: float
+    work_s: float
+    early_share: float
+    early_s: float
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,9 @@ class Plan:
     seed: int
     store: str
     servers: int
+    pace: Pace
+    session_idle_s: float
+    sweep_s: float
     limits: Mapping[str, float]
     batching: Mapping[str, float]
     clients: tuple[ClientPlan, ...]
@@ -111,17 +133,23 @@ def drawn(seed: int) -> Plan:
     draw = random.Random(seed)
     store = draw.choice(STORES)
     servers = 1 if store == "memory" else draw.randint(1, 3)
+    work_s = draw.choice((0.0, 0.0, 0.01, 0.1))
+    pace = Pace(draw.choice((0.0, 0.01, 0.25)), work_s, draw.choice((0.05, 0.5, 0.95)), draw.choice((0.002, 0.05)))
+    span_s = 20 * (pace.think_s + pace.work_s + 0.02)
     clients = tuple(
-        ClientPlan(draw.choice([*KINDS]), draw.getrandbits(32), draw.uniform(0, 5), draw.randint(5, 40))
+        ClientPlan(draw.choice([*KINDS]), draw.getrandbits(32), draw.uniform(0, span_s / 2), draw.randint(5, 40))
         for _ in range(draw.randint(3, 12))
     )
     faults = tuple(
-        FaultPlan(draw.choice(FAULTS), draw.uniform(0, FAULTS_END_S), draw.expovariate(0.5), draw.getrandbits(32))
+        FaultPlan(draw.choice(FAULTS), draw.uniform(0, span_s), draw.expovariate(0.5), draw.getrandbits(32))
         for _ in range(draw.choice((0, 1, 2, 4, 8)))
     )
+    session_idle_s, sweep_s = draw.choice(((30.0, 15.0), (4.0, 2.0), (4.0, 60.0)))
     limits = {name: choose(draw) for name, choose in LIMITS.items() if draw.random() < 0.2}
     batching = {name: choose(draw) for name, choose in BATCHING.items() if draw.random() < 0.3}
-    return Plan(seed, store, servers, limits, batching, clients, faults)
+    if work_s:
+        batching["inline_s"] = 0.0
+    return Plan(seed, store, servers, pace, session_idle_s, sweep_s, limits, batching, clients, faults)
 
 
 class Host:
@@ -188,7 +216,10 @@ class Simulation:
         self.complaints: list[str] = []
         self.acknowledged = 0
         self.left = 0
-        self.disturbed_until_s = self.world.now_s + RECOVERY_S  # until then, requests may get no answer
+        self.world.early_share, self.world.early_s = plan.pace.early_share, plan.pace.early_s
+        self.world.work_s = plan.pace.work_s
+        self.silent_until_s = 0.0  # until then, requests may get no answer
+        self.disturbed_until_s = 0.0  # until then, they may be refused for a while
         self.was_reloaded = False  # a new connection of /streams is then of another version than its sessions
         self.clocks_apart_s = 0.0  # all steps of clocks, added
         self.versions = ["1"]  # of the model that the servers offer
@@ -209,16 +240,21 @@ class Simulation:
             "valkey": "valkey://store/0",
             "cluster": "valkey-cluster://node0,node1,node2/",
         }[self.plan.store]
-        retention = {"session_idle_s": SESSION_IDLE_S, "ended_keep_s": ENDED_KEEP_S, "sweep_interval_s": SWEEP_S}
-        return settings_of(url, limits=self.plan.limits, retention=retention, batching=self.plan.batching)
-
-    session_idle_s = SESSION_IDLE_S
+        plan = self.plan
+        retention = {
+            "session_idle_s": plan.session_idle_s, "ended_keep_s": ENDED_KEEP_S, "sweep_interval_s": plan.sweep_s
+        }  # fmt: skip
+        return settings_of(url, STORE_TIMEOUT_S, limits=plan.limits, retention=retention, batching=plan.batching)
 
     def lives_s(self, has_ended: bool) -> float:
         """Return how long a session stays at least after a chunk, by whatever clock."""
         if has_ended and SHORT_OF_ROOM & self.plan.limits.keys():
             return 0.0  # its last reply makes room for others
-        return (ENDED_KEEP_S if has_ended else SESSION_IDLE_S) - self.clocks_apart_s
+        return (ENDED_KEEP_S if has_ended else self.plan.session_idle_s) - self.clocks_apart_s
+
+    def expires_s(self) -> float:
+        """Return how long after its last use a session stays at most, by whatever clock."""
+        return max(ENDED_KEEP_S, self.plan.session_idle_s) + self.clocks_apart_s
 
     def balance(self, name: str) -> str:
         """Choose a server for a request, as a balancer that hashes on the session, and at times does not."""
@@ -310,9 +346,9 @@ class Simulation:
             draw = random.Random(client.seed)
             name = f"{client.kind}{number}"
             self.clients.append(KINDS[client.kind](self, name, client.chunks, draw))
-            world.after(client.begins_s, self.clients[-1].begin)
+            world.after(STARTED_S + client.begins_s, self.clients[-1].begin)
         for fault in plan.faults:
-            world.after(fault.at_s, partial(self._strike, fault))
+            world.after(STARTED_S + fault.at_s, partial(self._strike, fault))
 
     def _strike(self, fault: FaultPlan) -> None:
         """Let a fault happen, and end."""
@@ -321,7 +357,11 @@ class Simulation:
         store = draw.choice(self.stores) if self.stores else None
         lasts_s = fault.lasts_s
         world.note("fault", f"{fault.kind} for {lasts_s:.3f} s")
-        self.disturbed_until_s = max(self.disturbed_until_s, world.now_s + lasts_s + RECOVERY_S)
+        until_s = world.now_s + lasts_s + RECOVERY_S + (DRAINED_S if fault.kind == "drain" else 0.0)
+        if fault.kind in SEVERE:
+            self.disturbed_until_s = max(self.disturbed_until_s, until_s)
+        if fault.kind in SILENCING:
+            self.silent_until_s = max(self.silent_until_s, until_s)
         if fault.kind in ("kill", "drain"):
             if not host.is_up or (fault.kind == "drain" and self.plan.store == "memory"):
                 return
@@ -332,7 +372,7 @@ class Simulation:
                         client.may_end()
             else:
                 host.drain()
-            world.after(max(lasts_s, 0.5) + (10.0 if fault.kind == "drain" else 0.0), partial(self._restart, host))
+            world.after(max(lasts_s, 0.5) + (DRAINED_S if fault.kind == "drain" else 0.0), partial(self._restart, host))
         elif fault.kind == "pause":
             process = host.process
             process.is_paused = True
@@ -409,9 +449,9 @@ class Simulation:
         """Let all sessions expire, and see that nothing is left."""
         world = self.world
         # all faults are over; sessions expire, and sweeps see it
-        world.run(lambda: False, SESSION_IDLE_S + 2 * SWEEP_S)
+        world.run(lambda: False, max(self.plan.session_idle_s, ENDED_KEEP_S) + 2 * self.plan.sweep_s)
         for host in self.hosts:
-            if not world.run(partial(self._is_clean, host), 2 * SWEEP_S):
+            if not world.run(partial(self._is_clean, host), 2 * self.plan.sweep_s):
                 names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(host.process))  # type: ignore[union-attr]
                 timers = world.timers_of(host.process)
                 self.complain(f"{host.name} still holds {host.server.held}, has the tasks {names}, and {timers} timers")
