@@ -38,13 +38,16 @@ class Reconnecting(ABC):
         self._repeats = options.get("repeats", REPEATS)
         self._patience = Patience(self._repeats, options.get("patience_s", PATIENCE_S))
         self._socket: object | None = None
+        self._half_open: object | None = None  # its opening was cancelled: the next step closes it
         self._retry_after_s = 0.0  # the server's wish
 
     def _close(self) -> Steps[None]:
         """Close the connection."""
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            yield CloseSocket(socket)
+        sockets = self._socket, self._half_open
+        self._socket = self._half_open = None
+        for socket in sockets:
+            if socket is not None:
+                yield CloseSocket(socket)
 
     def _begin_once(self) -> Steps[None]:
         """Open the connection for the first time."""
@@ -126,7 +129,7 @@ class Reconnecting(ABC):
         try:
             yield from self._open()
         except GeneratorExit:  # cancelled: the next step opens another connection
-            self._socket = None
+            self._half_open, self._socket = self._socket, None
             raise
 
     def _reopen(self, error: Broken) -> Steps[None]:

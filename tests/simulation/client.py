@@ -39,6 +39,7 @@ class Client(ABC):
         name: of its process, and of its session.
         draw: draws what it does.
         naps: how often it does nothing for about as long as a session lives.
+        leaves: how often it gives up a request.
     """
 
     def __init__(self, simulation: Simulation, name: str, chunks: int, draw: random.Random) -> None:
@@ -50,6 +51,7 @@ class Client(ABC):
         self.oracles: list[SessionOracle] = []
         self.has_ended = False
         self.naps = draw.choice((0.0, 0.0, 0.0, 0.05))
+        self.leaves = draw.choice((0.0, 0.05, 0.3))
         self.transport = self.new_transport()
 
     @abstractmethod
@@ -118,6 +120,10 @@ class Client(ABC):
         elif pace.think_s:
             await asyncio.sleep(draw.expovariate(1 / pace.think_s))
 
+    async def haste(self) -> None:
+        """Wait as long as one who gives up does: from a moment to a second."""
+        await asyncio.sleep(10 ** self.draw.uniform(-4, 0))
+
     async def nap(self) -> None:
         """Do nothing for about as long as a session lives."""
         await asyncio.sleep(self.simulation.plan.session_idle_s * self.draw.uniform(0.8, 1.3))
@@ -139,6 +145,6 @@ class Client(ABC):
     def refused(self, oracle: SessionOracle, sent: Sent, problem: ServiceProblem) -> None:
         self.note(f"chunk {sent.seq}: {problem.status} {problem.problem}")
         simulation = self.simulation
-        if problem.status in PASSING and sent.at_s > simulation.disturbed_until_s and not simulation.plan.limits:
+        if problem.status in PASSING and not simulation.may_refuse(sent.at_s):
             simulation.complain(f"{self.name}: chunk {sent.seq}: {problem}, and nothing was wrong")
         oracle.refuses(sent, problem.status, problem.problem or "", problem.expected_seq)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from itertools import count
@@ -24,7 +25,7 @@ class Database:
     def __init__(self, world: World) -> None:
         self.world = world
         self.fail_share = 0.0
-        self.path = Path(tempfile.gettempdir()) / f"hetsyn-simulated-{next(_numbers)}.db"
+        self.path = Path(tempfile.gettempdir()) / f"hetsyn-simulated-{os.getpid()}-{next(_numbers)}.db"
         self._files = self.path, self.path.with_name(f"{self.path.name}-wal")
         self._name = f"file:{self.path.stem}?mode=memory&cache=shared"
         self._kept: sqlite3.Connection | None = None

@@ -31,11 +31,13 @@ class Network:
         self._listeners: dict[tuple[str, int], tuple[Process, Factory]] = {}
         self.ends: list[End] = []
         self.processes: list[Process] = []
+        self.latest: dict[str, Process] = {}  # by name
 
     def process(self, name: str) -> Process:
         """Make a process that can connect."""
         process = Process(self.world, name)
         self.processes.append(process)
+        self.latest[name] = process
         process.connect = lambda factory, host, port: self._connected(process, factory, str(host), int(port))
         return process
 
@@ -236,6 +238,9 @@ class End(asyncio.Transport):
         until_s = self.network.cut_until_s(self.process.name, self.peer.process.name)
         if until_s > self.network.world.now_s:
             self.network.world.at(until_s, self._arrive)
+        elif self.peer.process.is_dead and not self.network.latest[self.peer.process.name].is_dead:
+            self._wire.clear()  # a host that is up again knows nothing of the connection
+            self.network.world.after(self.network.world.latency_s(), self._broken)
         else:
             self.peer._arrived(self._wire.popleft())
 

@@ -113,7 +113,8 @@ class SessionOracle:
 
     @property
     def has_ended(self) -> bool:
-        """Return whether the session may have been lost or deleted."""
+        """Return whether the session may have been lost or deleted, or have expired."""
+        self._grows_old()
         return self._endings > 0
 
     def may_end(self, for_s: float = 0.0) -> None:
@@ -260,5 +261,7 @@ class SessionOracle:
         elif problem == "session-ended":
             if not any(content.end for contents in self._sent.values() for content in contents):
                 self._complain(f"{self.name}: chunk {seq} was refused: ended, and nobody has ended it")
+        elif problem == "session-taken":
+            pass  # by another connection of the same client
         elif problem or not self._endings:  # our client has none of its own, for a session that lost chunks
             self._complain(f"{self.name}: chunk {seq} was refused with {status} {problem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from hetsyn_client.access import access_of
@@ -32,13 +33,24 @@ class Infer(Client):
             sent = oracle.sends(seq, self.content(end=seq == self.chunks - 1 and not leaves_early))
             body = events_body(*packed(sent.content))
             try:
-                reply = await run(session.send(body, end=sent.content.end))
+                reply = None
+                while reply is None and self.draw.random() < self.leaves:
+                    reply = await self._in_haste(session.send(body, end=sent.content.end))
+                reply = reply or await run(session.send(body, end=sent.content.end))
             except ServiceProblem as problem:
                 self.refused(oracle, sent, problem)
                 return
             self.acknowledged(oracle, sent, dict(reply))
             await self.think()
         await run(session.leave())
+
+    async def _in_haste(self, steps: Steps[Any]) -> Any:
+        """Send a chunk, and close the connection soon. Returns the reply, or None."""
+        sending = asyncio.get_running_loop().create_task(self.transport.run(steps))
+        await self.haste()
+        sending.cancel()
+        await asyncio.wait([sending])
+        return None if sending.cancelled() else sending.result()
 
 
 class Carried(Infer):
@@ -115,6 +127,7 @@ class Streams(Client):
         chunks_each = max(3, self.chunks // count) if count < MANY else 2
         oracles = [self.new_oracle(name) for name in names]
         chunks: list[list[Sent]] = [[] for _ in names]
+        self._heard_s = self.process.time()
         try:
             await run(streams._begin_once())
             handles = await run(streams._open_all(names))
@@ -128,7 +141,7 @@ class Streams(Client):
             of_handle = dict(zip(handles, zip(oracles, chunks, strict=True), strict=True))
             for results in await run(streams._wait()):
                 self._take(results, of_handle)
-            if self.draw.random() < 0.3:
+            if self.draw.random() < 0.6:
                 for oracle, sent in zip(oracles, chunks, strict=True):
                     sent.append(oracle.sends(len(sent), Content((), end=True)))
                 ended = await run(_steps_of(streams, streams.end, handles))
@@ -136,13 +149,16 @@ class Streams(Client):
                     self._take(results, of_handle)
         except ServiceProblem as problem:
             self.note(f"is refused: {problem}")
-            may = self.simulation.was_reloaded or all(oracle.has_ended for oracle in oracles)
+            silent_s = self.process.time() - self._heard_s
+            may = self.simulation.was_reloaded or any(oracle.has_ended for oracle in oracles)
+            may |= silent_s >= self.simulation.lives_s(False)  # what was acknowledged meanwhile may have expired
             if problem.status not in PASSING and not may:
                 self.simulation.complain(f"{self.name}: {problem}")
         finally:
             await run(streams._close())
 
     def _take(self, results: Results, of_handle: dict[int, tuple[SessionOracle, list[Sent]]]) -> None:
+        self._heard_s = self.process.time()
         columns = (results.handle, results.seq, results.status, results.total_steps, results.probabilities)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for row, (handle, seq, status, total_steps, probabilities) in enumerate(rows):

@@ -94,17 +94,23 @@ class SimulatedTransport:
         return response
 
     async def _opened(self, target: str) -> Any:
-        host = self.host()
+        host, socket = self.host(), None
         try:
             async with asyncio.timeout(self._timeout_s):
                 _, socket = await self._process.connect(lambda: _Socket(f"ws://{host}:{PORT}{target}"), host, PORT)
                 await socket.opened
+        except asyncio.CancelledError:
+            if socket is not None:
+                socket.transport.abort()
+            raise
         except InvalidStatus as error:
             headers = error.response.headers
             later_s = retry_after_s(headers)
             status, body = error.response.status_code, bytes(error.response.body or b"")
             raise Broken(str(error), status=status, retry_after_s=later_s, body=body) from error
         except TimeoutError:
+            if socket is not None:
+                socket.transport.abort()
             raise Broken("the server does not answer", waited_s=self._timeout_s) from None
         except (InvalidHandshake, OSError) as error:
             raise Broken(str(error)) from error
@@ -215,9 +221,11 @@ class _Socket(asyncio.Protocol):
         for event in self._protocol.events_received():
             opcode = getattr(event, "opcode", None)
             if opcode is None:  # the response to the handshake
-                if self._protocol.handshake_exc is None:
+                if self.opened.done():  # given up
+                    pass
+                elif self._protocol.handshake_exc is None:
                     self.opened.set_result(None)
-                elif not self.opened.done():
+                else:
                     self.opened.set_exception(self._protocol.handshake_exc)
             elif opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 if opcode is not Opcode.CONT:

@@ -9,8 +9,10 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
+from hetsyn_client.access import access_of
 from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
 from hetsyn_client.protocol.calls import Calls, checked
+from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps
 from hetsyn_client.protocol.steps import Broken, Request
 from hetsyn_client.sources.bodies import events_body
 from service.simulated import CHANNELS, MODEL, OUTPUTS
@@ -20,6 +22,9 @@ from tests.simulation.transport import SimulatedTransport
 
 NEXT = (0, 0, 0, 0, 0, -1, -1, -2, 1)
 """The number of a chunk, less the one that the client takes for the next."""
+
+COPIES = ((1,), (1, 1, 1, 2, 3), (*(1,) * 15, 20))
+"""How often a client sends a chunk at once."""
 
 Door = Callable[[SimulatedTransport, Content, int | None, bool], Any]
 """Sends a chunk with its number, or with none; and whether the session begins with it. Returns what is judged."""
@@ -31,7 +36,9 @@ class Wild(Client):
     async def live(self) -> None:
         self._begins_anew(self.name)
         self._under_way: dict[asyncio.Task[None], None] = {}  # in this order
-        self._doors: Sequence[Door] = (self._infer, self._infer, self._v2, self._grpc)
+        self._streams: list[LiveSteps] = []  # all of one session: a new one takes it from the others
+        self._doors: Sequence[Door] = (self._infer, self._infer, self._v2, self._grpc, self._stream)
+        copies = self.draw.choice(COPIES)
         actions: list[Callable[[], Any]] = [
             self._delete,
             self._describe,
@@ -51,19 +58,21 @@ class Wild(Client):
             if not choices or draw.random() < 0.1:
                 choices.append(self.content(end=number > self.chunks and draw.random() < 0.05))
             content = draw.choice(choices)
-            for _ in range(draw.choice((1, 1, 1, 2, 3))):
+            for _ in range(draw.choice(copies)):
                 door = draw.choice(self._doors)
                 task = asyncio.get_running_loop().create_task(self._send(self._oracle, seq, content, door))
                 self._under_way[task] = None
                 task.add_done_callback(self._under_way.pop)
-            if draw.random() < 0.05:
-                await asyncio.sleep(draw.expovariate(500))
-                for task in list(self._under_way)[:1]:
-                    task.cancel()
+            if draw.random() < self.leaves:
+                await self.haste()
+                if self._under_way:
+                    draw.choice([*self._under_way]).cancel()
             if len(self._under_way) > 3 or draw.random() < 0.6:
                 await self._quiet()
             await self.think()
         await self._quiet()
+        for stream in self._streams:
+            await self.transport.run(stream.close())
 
     async def _quiet(self) -> None:
         """Wait until nothing is under way."""
@@ -83,7 +92,8 @@ class Wild(Client):
         except (ServiceUnreachable, Broken):
             self.unanswered(f"chunk {sent.seq}", sent_s)
         else:
-            self.acknowledged(oracle, sent, reply)
+            if reply is not None:
+                self.acknowledged(oracle, sent, reply)
             self._next = max(self._next, sent.seq + 1)
         finally:
             transport.close()
@@ -110,6 +120,35 @@ class Wild(Client):
             "total_steps": outputs["total_steps"][0],
             "probabilities": outputs["probabilities"],
         }
+
+    async def _stream(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
+        """Send a chunk over an open stream, or over a new one beside those."""
+        if seq is None or content.end:
+            return await self._infer(transport, content, seq, begin)
+        run, began_s = self.transport.run, self.process.time()
+        ready = [stream for stream in self._streams if (stream.id, stream.seq) == (self._session, seq)]
+        if ready and self.draw.random() < 0.7:
+            stream = self.draw.choice(ready)
+            self._streams.remove(stream)
+        else:
+            options = LiveOptions(session=self._session, timeout_s=TIMEOUT_S, repeats=2, patience_s=TIMEOUT_S)
+            stream = LiveSteps(access_of(URL, {}), options)
+        try:
+            await run(stream.begin_once())
+            if stream.seq != seq:
+                raise ServiceProblem(409, "as /infer would say", stream.seq, None, "out-of-order")
+            frames = await run(stream.send(stream.events(*packed(content)))) + await run(stream.wait())
+            results = [frame for frame in frames if frame["type"] == "Result"]
+        except BaseException as error:
+            await run(stream.close())
+            if isinstance(error, ServiceUnreachable) and self.simulation.may_refuse(began_s):
+                return None  # it was refused again and again
+            raise
+        self._streams.append(stream)
+        for old in self._streams[:-3]:
+            await run(old.close())
+        del self._streams[:-3]
+        return results[-1] if results else None  # it may be acknowledged as the stream is opened again
 
     async def _grpc(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
         message = pb.ModelInferRequest(model_name=MODEL)

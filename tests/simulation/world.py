@@ -23,7 +23,7 @@ from service.simulated import (
     settings_of,
 )
 from tests.simulation.calls import Aborted, Context
-from tests.simulation.client import Client
+from tests.simulation.client import TIMEOUT_S, Client
 from tests.simulation.database import Database
 from tests.simulation.loop import Process, Stuck, Threads, World
 from tests.simulation.network import Network
@@ -72,7 +72,7 @@ SHORT_OF_ROOM = {"max_sessions", "max_session_bytes", "client_share"}  # limits 
 LONGEST_S = 600.0  # of virtual time, until all clients have ended
 STARTED_S = 1.0  # servers are ready
 ENDED_KEEP_S = 20.0
-STORE_TIMEOUT_S = 1.0
+STORE_TIMEOUT_S = 2.0
 DRAINED_S = 10.0  # a server that drains has ended
 RECOVERY_S = 5.0  # after a fault: a cluster finds its nodes
 SILENCING = {"kill", "pause", "cut", "drain"}  # after these, requests may get no answer
@@ -137,7 +137,7 @@ def drawn(seed: int) -> Plan:
     pace = Pace(draw.choice((0.0, 0.01, 0.25)), work_s, draw.choice((0.05, 0.5, 0.95)), draw.choice((0.002, 0.05)))
     span_s = 20 * (pace.think_s + pace.work_s + 0.02)
     clients = tuple(
-        ClientPlan(draw.choice([*KINDS]), draw.getrandbits(32), draw.uniform(0, span_s / 2), draw.randint(5, 40))
+        ClientPlan(draw.choice([*KINDS]), draw.getrandbits(32), draw.uniform(0, span_s / 2), draw.randint(3, 25))
         for _ in range(draw.randint(3, 12))
     )
     faults = tuple(
@@ -251,6 +251,10 @@ class Simulation:
         if has_ended and SHORT_OF_ROOM & self.plan.limits.keys():
             return 0.0  # its last reply makes room for others
         return (ENDED_KEEP_S if has_ended else self.plan.session_idle_s) - self.clocks_apart_s
+
+    def may_refuse(self, sent_s: float) -> bool:
+        """Return whether a request that was sent then may be told to come again later."""
+        return bool(self.plan.limits) or sent_s <= self.disturbed_until_s
 
     def expires_s(self) -> float:
         """Return how long after its last use a session stays at most, by whatever clock."""
@@ -455,6 +459,21 @@ class Simulation:
                 names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(host.process))  # type: ignore[union-attr]
                 timers = world.timers_of(host.process)
                 self.complain(f"{host.name} still holds {host.server.held}, has the tasks {names}, and {timers} timers")
+        self._probe()
+
+    def _probe(self) -> None:
+        """Let a new client of every server have its chunks answered: no turn and no permit is missing."""
+        world = self.world
+        for host in self.hosts:
+            for kind in (Infer, Streams):
+                probe = kind(self, f"probe-{host.name}", 2, random.Random(0))
+                probe.naps = probe.leaves = 0.0
+                probe.transport.host = partial(str, host.name)
+                self.clients.append(probe)
+                self.left += 1
+                probe.begin()
+        if not world.run(lambda: self.left == 0, 6 * TIMEOUT_S):
+            self.complain(f"servers do not answer: {[client.name for client in self.clients if not client.has_ended]}")
 
     def _is_clean(self, host: Host) -> bool:
         """Return whether a server holds nothing for clients, and has only the tasks that it always has."""
