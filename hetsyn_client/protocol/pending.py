@@ -42,6 +42,7 @@ class _Session:
         rows: rows that were not acknowledged.
         under_way: rows that the server has not answered.
         is_behind: a row was refused temporarily, and those after it too.
+        pause_s: how long the server asks to wait before they are sent again.
     """
 
     def __init__(self, session_id: str, next_seq: int) -> None:
@@ -50,6 +51,7 @@ class _Session:
         self.rows: deque[_Row] = deque()
         self.under_way = 0
         self.is_behind = False
+        self.pause_s = 0.0
 
     @property
     def first_seq(self) -> int:
@@ -121,11 +123,12 @@ class Pending:
                     del self._sessions[handle]
             elif more.get("retryable") or session.is_behind:
                 session.is_behind = True
-                pause_s = max(pause_s, more.get("retry_after_s") or 0.0)
+                session.pause_s = max(session.pause_s, more.get("retry_after_s") or 0.0)
             else:
                 session.rows.clear()  # the caller sees the refusal, and the rows after it are refused too
             if session.is_behind and not session.under_way:
                 again.append(handle)
+                pause_s = max(pause_s, session.pause_s)
         return again, pause_s
 
     def reopen(self, handles: Sequence[int], opened: Opened) -> None:
@@ -162,7 +165,7 @@ class Pending:
         waves: list[list[_Row]] = []
         for handle in handles:
             session = self._sessions[handle]
-            session.is_behind, session.under_way = False, 0
+            session.is_behind, session.pause_s, session.under_way = False, 0.0, 0
             for wave, row in enumerate(session.rows):
                 if wave == len(waves):
                     waves.append([])

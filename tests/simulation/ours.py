@@ -17,7 +17,7 @@ from hetsyn_client.sources.bodies import events_body
 from tests.simulation.client import PATIENCE, URL, Client, packed
 from tests.simulation.oracle import PASSING, Content, Sent, SessionOracle
 
-MANY = 150  # sessions of one connection: a frame is applied in slices
+MANY = 130  # sessions of one connection: a frame is applied in slices
 
 
 class Infer(Client):

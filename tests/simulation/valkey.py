@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import redis.utils
 from lupa import lua51
 from redis.crc import key_slot
 
@@ -22,6 +23,7 @@ SLOTS = 16_384
 UNSYNCED_S = 2.0
 PORT = 6379
 LUA = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
+redis.utils.get_lib_version = cache(redis.utils.get_lib_version)  # it reads a file for each connection
 NO_CROSS = b"ERR Script attempted to access a non local key in a cluster node"
 
 

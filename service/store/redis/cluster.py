@@ -123,19 +123,37 @@ def slot_of(key: str) -> int:
     return key_slot(key.encode())
 
 
-def read_slots(answer: Sequence[Any], asked: Address) -> list[Address | None]:
-    """Read the primary of each slot.
+class SlotMap(NamedTuple):
+    """The primary of each slot, and what would take a millisecond to find among so many slots.
+
+    Attributes:
+        primaries: None for a slot whose primary is unknown.
+        unknown: number of such slots.
+        addresses: all primaries.
+    """
+
+    primaries: list[Address | None]
+    unknown: int
+    addresses: set[Address]
+
+
+def read_slots(answer: Sequence[Any], asked: Address) -> SlotMap:
+    """Read the map of the slots.
 
     Args:
         answer: the answer to CLUSTER SLOTS.
         asked: its sender, which leaves out its own host if it does not know it.
     """
     primaries: list[Address | None] = [None] * SLOTS
+    unknown, addresses = SLOTS, set[Address]()
     for first, last, primary, *_ in answer:
         host = _text(primary[0])
         address = Address(asked.host if host in ("", "?") else host, int(primary[1]))
-        primaries[int(first) : int(last) + 1] = [address] * (int(last) - int(first) + 1)
-    return primaries
+        slots = int(last) - int(first) + 1
+        primaries[int(first) : int(last) + 1] = [address] * slots
+        unknown -= slots
+        addresses.add(address)
+    return SlotMap(primaries, unknown, addresses)
 
 
 def probe_keys(prefix: str, primaries: Sequence[Address | None]) -> Iterator[tuple[Address, str]]:
@@ -209,22 +227,22 @@ class Nodes:
         well = [address for address in self._nodes if address not in self.unwell]
         random.shuffle(well)
         failure = StoreUnavailable("the nodes of the session store are no cluster yet: make one of them")
-        best: list[Address | None] = [None] * SLOTS
+        best: SlotMap | None = None
         for address in dict.fromkeys([*well, *self.unwell, *self._address.seeds]):
             try:
                 found = await self._ask(address, min(until_s, loop.time() + min(READ_TIMEOUT_S, self._timeout_s)))
             except StoreUnavailable as error:
                 failure = error
                 continue
-            if found.count(None) < best.count(None):
+            if found.unknown < (SLOTS if best is None else best.unknown):
                 best = found
-            if None not in found:
+            if not found.unknown:
                 break
-        if best.count(None) == SLOTS:
+        if best is None:
             raise failure
         self._read_s = loop.time()
-        self.primaries = best
-        self._forget(set(best) | set(self._address.seeds))
+        self.primaries = best.primaries
+        self._forget(best.addresses | set(self._address.seeds))
 
     async def close(self) -> None:
         if self._reading is not None:
@@ -235,7 +253,7 @@ class Nodes:
         for node in self._nodes.values():
             await node.close()
 
-    async def _ask(self, address: Address, until_s: float) -> list[Address | None]:
+    async def _ask(self, address: Address, until_s: float) -> SlotMap:
         node = self[address]
         (answer,), _ = await node.in_time(lambda: node.pipeline([("CLUSTER", "SLOTS")]), until_s, is_trusted=True)
         if isinstance(answer, Exception):
@@ -251,7 +269,7 @@ class Nodes:
         except StoreError as error:
             log.debug("the map of the store's slots cannot be read: %s", error)
 
-    def _forget(self, kept: set[Address | None]) -> None:
+    def _forget(self, kept: set[Address]) -> None:
         """Close the connections to nodes that have no slots any more, and no requests under way."""
         for address in [one for one, node in self._nodes.items() if one not in kept and not node.under_way]:
             task = asyncio.create_task(self._nodes.pop(address).close())

@@ -66,3 +66,11 @@ def test_chunks_refused_for_the_moment_are_sent_again_in_order(
         assert [seq for of, seq in server.applied if of == handle] == list(range(sent + 1))
         assert handle not in pending
     assert pending.under_way == 0
+
+
+def test_a_session_pauses_although_the_last_of_its_refusals_names_no_pause() -> None:
+    server, pending = FakeServer([True]), Pending()
+    pending.add(3, "s3", 0)
+    frames = [frame for _ in range(2) for frame in pending.frames([3], CHUNK, [Content(length=1, first=b"ab")])]
+    answers = [pending.take(server.answer(unpack_chunks(frame, 2))) for frame in frames]
+    assert answers == [([], 0.0), ([3], 1.5)]
