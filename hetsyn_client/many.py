@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from hetsyn_client.access import access_of
 from hetsyn_client.columns import (
+    APPLIED,
     CHUNK,
     END,
     ENDED,
@@ -247,10 +248,14 @@ class LiveStreams(Reconnecting):
         if content is None:
             return []
         results = unpack_results(content)
-        self._patience.answered()
+        if APPLIED in results.status:
+            self._patience.answered()
         again, pause_s = self._pending.take(results)
         if again:
-            yield Pause(pause_s)
+            if self._patience.is_over((yield Now()), 0.0):
+                row, more = next((row, more) for row, more in results.more.items() if more.get("retryable"))
+                raise ServiceProblem(int(results.status[row]), more["detail"], None, None, more["problem"])
+            yield Pause(self._patience.pause_s(pause_s, 0.0))
             yield from self._send_all(self._pending.repeat(again))
         return [results]
 

@@ -196,6 +196,7 @@ class Held:
 
     entries: int
     open_sessions: int
+    session_bytes: int
     permits: int
     bytes: int
     streams: int
@@ -246,6 +247,7 @@ class SimulatedServer:
         return Held(
             len(server.registry.sessions.quota.entries),
             server.registry.sessions.open,
+            server.registry.sessions.quota.all.bytes,
             server.admission.in_flight,
             server.admission.budget.bytes.total,
             server.admission.budget.streams.total,

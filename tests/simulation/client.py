@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 URL = "http://balancer"
 TIMEOUT_S = 10.0
-PATIENCE = ConnectionOptions(timeout_s=TIMEOUT_S, repeats=30, patience_s=200.0)
+PATIENCE = ConnectionOptions(timeout_s=TIMEOUT_S, repeats=60, patience_s=200.0)
 """Options of our client that outlast every fault."""
 
 
@@ -40,7 +40,10 @@ class Client(ABC):
         draw: draws what it does.
         naps: how often it does nothing for about as long as a session lives.
         leaves: how often it gives up a request.
+        version: of the model, for its sessions.
     """
+
+    is_patient = True  # it asks again until every fault is over
 
     def __init__(self, simulation: Simulation, name: str, chunks: int, draw: random.Random) -> None:
         self.simulation = simulation
@@ -52,6 +55,7 @@ class Client(ABC):
         self.has_ended = False
         self.naps = draw.choice((0.0, 0.0, 0.0, 0.05))
         self.leaves = draw.choice((0.0, 0.05, 0.3))
+        self.version = draw.choice((None, *simulation.plan.versions))
         self.transport = self.new_transport()
 
     @abstractmethod
@@ -84,6 +88,7 @@ class Client(ABC):
             simulation.world.time_s,
             simulation.lives_s,
             simulation.expires_s,
+            simulation.age_s,
             simulation.complain,
         )
         self.oracles.append(oracle)
@@ -120,6 +125,11 @@ class Client(ABC):
         elif pace.think_s:
             await asyncio.sleep(draw.expovariate(1 / pace.think_s))
 
+    def break_soon(self) -> None:
+        """Break the WebSocket at some moment, at times."""
+        if self.draw.random() < self.leaves / 3:
+            self.process.call_later(10 ** self.draw.uniform(-4, 0), self.transport.break_sockets)
+
     async def haste(self) -> None:
         """Wait as long as one who gives up does: from a moment to a second."""
         await asyncio.sleep(10 ** self.draw.uniform(-4, 0))
@@ -145,6 +155,6 @@ class Client(ABC):
     def refused(self, oracle: SessionOracle, sent: Sent, problem: ServiceProblem) -> None:
         self.note(f"chunk {sent.seq}: {problem.status} {problem.problem}")
         simulation = self.simulation
-        if problem.status in PASSING and not simulation.may_refuse(sent.at_s):
+        if problem.status in PASSING and not simulation.may_refuse(sent.at_s, is_patient=self.is_patient):
             simulation.complain(f"{self.name}: chunk {sent.seq}: {problem}, and nothing was wrong")
         oracle.refuses(sent, problem.status, problem.problem or "", problem.expected_seq)

@@ -80,7 +80,7 @@ class World:
         draw = self.random.random()
         if draw < 0.9:
             return 0.0002 + 0.002 * draw
-        return 0.05 * self.random.random() if draw < 0.99 else self.random.random()
+        return (0.05 if draw < 0.99 else 0.4) * self.random.random()
 
     def is_ready(self, process: Process) -> None:
         """Note that a process has something to run."""

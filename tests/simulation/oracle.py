@@ -45,6 +45,7 @@ class History:
     state: bytes
     total_steps: int
     made_s: float
+    begun_s: float
     children: dict[Content, History] = field(default_factory=dict)
 
     def has(self, other: History) -> bool:
@@ -82,6 +83,7 @@ class SessionOracle:
         now_s: the time.
         lives_s: least time that a session stays after a chunk, and after its end.
         expires_s: the most.
+        age_s: at which a session expires, least and most.
         complain: is told each violation.
     """
 
@@ -94,10 +96,11 @@ class SessionOracle:
         now_s: Callable[[], float],
         lives_s: Callable[[bool], float],
         expires_s: Callable[[], float],
+        age_s: Callable[[], tuple[float, float]],
         complain: Callable[[str], None],
     ) -> None:
         self.name = name
-        self._now_s, self._lives_s, self._expires_s = now_s, lives_s, expires_s
+        self._now_s, self._lives_s, self._expires_s, self._age_s = now_s, lives_s, expires_s, age_s
         self._step, self._shown, self._tail_steps = step, shown, tail_steps
         self._complain = complain
         self._sent: dict[int, dict[Content, float]] = {}  # by number; when each was sent first
@@ -109,6 +112,7 @@ class SessionOracle:
         self._ends_until_s = 0.0
         self._used_s = 0.0  # when the session was used last, for all that is known
         self._begun_s = 0.0  # when it was asked last to begin
+        self._born_s: float | None = None  # when it is known to have begun, if it cannot have begun later
         self._unanswered: list[Sent] = []
 
     @property
@@ -125,7 +129,7 @@ class SessionOracle:
         """
         self._endings += 1
         self._acknowledged = None
-        self._begun_s = self._now_s()
+        self._begun_s, self._born_s = self._now_s(), None
         self._ends_until_s = max(self._ends_until_s, self._begun_s + for_s)
         self._used_s = max(self._used_s, self._begun_s + for_s)
 
@@ -138,7 +142,9 @@ class SessionOracle:
             sent_s = self._sent.get(longest.seq, {}).get(longest.content, longest.made_s)
             lasts = [(longest.content, sent_s)]
             lasts += [item for item in self._sent.get(longest.seq + 1, {}).items() if item[0].end]  # unknown to us, yet
-            if any(now_s >= at_s + self._lives_s(content.end) for content, at_s in lasts):
+            if now_s >= longest.begun_s + self._age_s()[0] or any(
+                now_s >= at_s + self._lives_s(content.end) for content, at_s in lasts
+            ):
                 self.may_end()
 
     def asks(self, content: Content) -> Sent:
@@ -150,8 +156,10 @@ class SessionOracle:
         now_s = self._now_s()
         used_s = max([self._used_s, *(sent.at_s + LATE_S for sent in self._unanswered)])
         is_late = now_s > used_s + self._expires_s()
+        if self._born_s is not None:
+            is_late |= now_s > self._born_s + self._age_s()[1]
         if seq == 0:
-            self._begun_s = now_s
+            self._begun_s, self._born_s = now_s, None
         sent = Sent(seq, content, self._acknowledged, self._endings, now_s, is_late)
         self._unanswered.append(sent)
         return sent
@@ -198,7 +206,9 @@ class SessionOracle:
             state = self._step(state, ())
         steps = len(content.spikes) + (self._tail_steps if content.end else 0)
         total = steps + (0 if parent is None else parent.total_steps)
-        history = siblings[content] = History(parent, seq, content, state, total, self._now_s())
+        now_s = self._now_s()
+        begun_s = now_s if parent is None else parent.begun_s
+        history = siblings[content] = History(parent, seq, content, state, total, now_s, begun_s)
         self._by_reply[seq, _float32(self._shown(state))] = history
         for later in self._sent.get(seq + 1, ()):
             self._add(history, seq + 1, later)
@@ -225,8 +235,18 @@ class SessionOracle:
         said = (total_steps, *rest)
         if self._replies.setdefault(history, said) != said:
             self._complain(f"{self.name}: chunk {seq} got {said}, and before {self._replies[history]}")
+        if seq == 0 and sent.at_s == self._begun_s:
+            self._born_s = self._now_s()
         if longest is None or history.seq > longest.seq:
             self._acknowledged = history
+
+    def stores(self, sent: Sent) -> None:
+        """Note that a chunk is acknowledged without a reply."""
+        self._answered(sent)
+        found = [one for one in self._by_reply.values() if (one.seq, one.content) == (sent.seq, sent.content)]
+        longest = self._acknowledged
+        if len(found) == 1 and sent.endings == self._endings and (longest is None or longest.seq < sent.seq):
+            self._acknowledged = found[0]
 
     def is_described(self, sent: Sent, expected_seq: int, total_steps: int) -> None:
         """Judge a session's description, which was asked for when ``sent`` was made."""

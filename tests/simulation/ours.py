@@ -27,7 +27,8 @@ class Infer(Client):
 
     async def live(self) -> None:
         oracle, run = self.new_oracle(self.name), self.transport.run
-        session = SessionSteps(Calls.of(URL, PATIENCE), None, self.options)
+        options: SessionOptions = {**self.options, "version": self.version}
+        session = SessionSteps(Calls.of(URL, PATIENCE), None, options)
         leaves_early = self.draw.random() < 0.3
         for seq in range(self.chunks):
             sent = oracle.sends(seq, self.content(end=seq == self.chunks - 1 and not leaves_early))
@@ -93,7 +94,7 @@ class Stream(Client):
 
     def _new_stream(self) -> LiveSteps:
         self._thinks = self.draw.choice((0.0, 0.5, 1.0))  # how often it waits before a chunk
-        options = LiveOptions(session=self.name, interim=self.draw.random() < 0.7, **PATIENCE)  # type: ignore[typeddict-item]  # of mypy alone
+        options = LiveOptions(version=self.version, session=self.name, interim=self.draw.random() < 0.7, **PATIENCE)  # type: ignore[typeddict-item]  # of mypy alone
         return LiveSteps(access_of(URL, {}), options)
 
     def _judge(self, problem: ServiceProblem) -> None:
@@ -107,7 +108,10 @@ class Stream(Client):
             self._take(await run(stream.send(stream.events(*packed(self._chunks[-1].content)))))
             if self.draw.random() < self._thinks:
                 await self.think()
+            self.break_soon()
         self._take(await run(stream.wait()))
+        if self._chunks:
+            self._oracle.stores(self._chunks[-1])
 
     def _take(self, frames: list[dict[str, Any]]) -> None:
         for frame in frames:
@@ -118,11 +122,15 @@ class Stream(Client):
 class Streams(Client):
     """Sends the chunks of some sessions over one ``WS /streams``."""
 
+    is_patient = False  # as many rows as it sends at once may be too many for a limit, whenever it sends them
+    count = 0  # of sessions, if it is not drawn
+
     async def live(self) -> None:
         run = self.transport.run
-        streams = LiveStreams(URL, **PATIENCE)
-        has_room = not self.simulation.plan.limits  # else it asks for room again and again
-        count = MANY if has_room and self.draw.random() < 0.05 else self.draw.randint(1, 5)
+        streams = LiveStreams(URL, version=self.version, **PATIENCE)
+        count = self.count or (
+            MANY if self.draw.random() < self.simulation.plan.many_share else self.draw.randint(1, 5)
+        )
         names = [f"{self.name}-{number}" for number in range(count)]
         chunks_each = max(3, self.chunks // count) if count < MANY else 2
         oracles = [self.new_oracle(name) for name in names]
@@ -131,20 +139,23 @@ class Streams(Client):
         try:
             await run(streams._begin_once())
             handles = await run(streams._open_all(names))
-            for seq in range(chunks_each):
-                for oracle, sent in zip(oracles, chunks, strict=True):
-                    sent.append(oracle.sends(seq, self.content()))
-                steps, times, units = zip(*(packed(sent[-1].content) for sent in chunks), strict=True)
-                for results in await run(_steps_of(streams, streams.send_events, handles, steps, times, units)):
-                    self._take(results, dict(zip(handles, zip(oracles, chunks, strict=True), strict=True)))
-                await self.think()
             of_handle = dict(zip(handles, zip(oracles, chunks, strict=True), strict=True))
+            for _ in range(chunks_each):
+                some = [handle for handle in handles if self.draw.random() < 0.9] or handles
+                for oracle, sent in map(of_handle.__getitem__, some):
+                    sent.append(oracle.sends(len(sent), self.content()))
+                steps, times, units = zip(*(packed(of_handle[handle][1][-1].content) for handle in some), strict=True)
+                for results in await run(_steps_of(streams, streams.send_events, some, steps, times, units)):
+                    self._take(results, of_handle)
+                self.break_soon()
+                await self.think()
             for results in await run(streams._wait()):
                 self._take(results, of_handle)
             if self.draw.random() < 0.6:
-                for oracle, sent in zip(oracles, chunks, strict=True):
+                some = [handle for handle in handles if of_handle[handle][1]]  # the others have not begun
+                for oracle, sent in map(of_handle.__getitem__, some):
                     sent.append(oracle.sends(len(sent), Content((), end=True)))
-                ended = await run(_steps_of(streams, streams.end, handles))
+                ended = await run(_steps_of(streams, streams.end, some))
                 for results in ended + await run(streams._wait()):
                     self._take(results, of_handle)
         except ServiceProblem as problem:
@@ -152,7 +163,9 @@ class Streams(Client):
             silent_s = self.process.time() - self._heard_s
             may = self.simulation.was_reloaded or any(oracle.has_ended for oracle in oracles)
             may |= silent_s >= self.simulation.lives_s(False)  # what was acknowledged meanwhile may have expired
-            if problem.status not in PASSING and not may:
+            if problem.status in PASSING:
+                may = self.simulation.may_refuse(self._heard_s, is_patient=self.is_patient)
+            if not may:
                 self.simulation.complain(f"{self.name}: {problem}")
         finally:
             await run(streams._close())

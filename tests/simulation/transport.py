@@ -44,6 +44,7 @@ class SimulatedTransport:
         self.host = host
         self._timeout_s = timeout_s
         self._idle: dict[str, _Http] = {}
+        self._sockets: list[_Socket] = []
 
     async def run(self, steps: Steps[T]) -> T:
         """Carry out steps to their result, or to their error."""
@@ -114,7 +115,13 @@ class SimulatedTransport:
             raise Broken("the server does not answer", waited_s=self._timeout_s) from None
         except (InvalidHandshake, OSError) as error:
             raise Broken(str(error)) from error
+        self._sockets = [*(each for each in self._sockets if not each.transport.is_closing()), socket]
         return socket
+
+    def break_sockets(self) -> None:
+        """Break the WebSockets, as a network that is lost."""
+        for socket in self._sockets:
+            socket.transport.abort()
 
     def close(self) -> None:
         for connection in self._idle.values():

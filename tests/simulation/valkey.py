@@ -86,6 +86,10 @@ class Valkey:
         while self._before[0][0] < self.world.now_s - UNSYNCED_S:
             self._before.popleft()
 
+    @property
+    def is_primary(self) -> bool:
+        return not (self.is_replica or self.process.is_dead)
+
     def crash(self, *, is_silent: bool = False) -> None:
         self.network.crash(self.process, is_silent=is_silent)
 
@@ -305,7 +309,7 @@ class Cluster:
         random = self.world.random
         for slot in {key_slot(key) for key in keys}:
             target = random.choice(self.nodes)
-            if target is self.owners[slot] or slot in self.migrating:
+            if target is self.owners[slot] or slot in self.migrating or not target.is_primary:
                 continue
             self.migrating[slot] = target
             self.world.after(random.uniform(0.01, 1.0), lambda slot=slot: self._move_some(slot))  # type: ignore[misc]
@@ -313,11 +317,18 @@ class Cluster:
 
     def _move_some(self, slot: int) -> None:
         source, target = self.owners[slot], self.migrating[slot]
+        if not (source.is_primary and target.is_primary):
+            self.world.after(0.5, lambda: self._move_some(slot))
+            return
         for key in [key for key in source.data if key_slot(key) == slot]:
             target.data[key] = source.data.pop(key)
         self.world.after(self.world.random.uniform(0.0, 0.5), lambda: self._moved(slot))
 
     def _moved(self, slot: int) -> None:
+        target = self.migrating[slot]
+        if not target.is_primary:
+            self.world.after(0.5, lambda: self._moved(slot))
+            return
         self.owners[slot] = self.migrating.pop(slot)
         self._slots = None
 
@@ -334,5 +345,7 @@ class Cluster:
             self.owners = [heir if owner is node else owner for owner in self.owners]
             self._slots = None
             self.migrating = {slot: heir if to is node else to for slot, to in self.migrating.items()}
+            node.data, node.is_replica = {}, True
+            node.start()  # it is back, as a replica
 
         self.world.after(until_s, take_over)

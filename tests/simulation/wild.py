@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
@@ -33,6 +34,8 @@ Door = Callable[[SimulatedTransport, Content, int | None, bool], Any]
 class Wild(Client):
     """Sends chunks of one session."""
 
+    is_patient = False
+
     async def live(self) -> None:
         self._begins_anew(self.name)
         self._under_way: dict[asyncio.Task[None], None] = {}  # in this order
@@ -44,6 +47,7 @@ class Wild(Client):
             self._describe,
             self._export,
             self._import,
+            self._rivals,
             self._idle,
             self._unnumbered,
             self._begin,
@@ -141,7 +145,7 @@ class Wild(Client):
             results = [frame for frame in frames if frame["type"] == "Result"]
         except BaseException as error:
             await run(stream.close())
-            if isinstance(error, ServiceUnreachable) and self.simulation.may_refuse(began_s):
+            if isinstance(error, ServiceUnreachable) and self.simulation.may_refuse(began_s, is_patient=False):
                 return None  # it was refused again and again
             raise
         self._streams.append(stream)
@@ -264,6 +268,27 @@ class Wild(Client):
             self._oracle.may_end(LATE_S)
             kind = "application/octet-stream"
             await self._asked("PUT", f"/sessions/{self._session}/state?replace=true", self._state, kind)
+
+    async def _rivals(self) -> None:
+        """Stream one session over several connections to a server: each takes it from the one before, which is told."""
+        sent_s, transport = self.process.time(), self.new_transport()
+        transport.host = partial(str, self.transport.host())
+        options = LiveOptions(session=f"{self.name}-rivals", timeout_s=TIMEOUT_S, repeats=0, patience_s=TIMEOUT_S)
+        rivals = [LiveSteps(access_of(URL, {}), options) for _ in range(3)]
+        try:
+            for rival in rivals:
+                await transport.run(rival.begin_once())
+            for rival in rivals[:-1]:
+                try:
+                    await transport.run(rival.receive(TIMEOUT_S))
+                except ServiceProblem as problem:
+                    self.note(f"a stream was ended: {problem.problem}")
+                else:
+                    self.unanswered("a stream whose session was taken", sent_s)
+        except (ServiceProblem, ServiceUnreachable) as error:
+            self.note(f"streams of one session: {error}")
+        for rival in rivals:
+            await transport.run(rival.close())
 
     async def _idle(self) -> None:
         await self.nap()

@@ -56,10 +56,10 @@ FAULTS = (
     "reload",
 )
 LIMITS: dict[str, Callable[[random.Random], float]] = {
-    "max_sessions": lambda draw: draw.randint(2, 10),
+    "max_sessions": lambda draw: draw.choice((2, 5, 10, 70)),
     "max_session_bytes": lambda draw: draw.randint(5_000, 20_000),
     "max_waiting": lambda draw: draw.randint(2, 8),
-    "max_waiting_steps": lambda draw: draw.randint(50, 500),
+    "max_waiting_steps": lambda draw: draw.randint(200, 1000),
     "queue_timeout_s": lambda draw: draw.uniform(0.05, 2.0),
     "client_share": lambda draw: draw.choice((0.3, 1.0)),
 }
@@ -72,12 +72,12 @@ SHORT_OF_ROOM = {"max_sessions", "max_session_bytes", "client_share"}  # limits 
 LONGEST_S = 600.0  # of virtual time, until all clients have ended
 STARTED_S = 1.0  # servers are ready
 ENDED_KEEP_S = 20.0
-STORE_TIMEOUT_S = 2.0
+STORE_TIMEOUT_S = 1.0
 DRAINED_S = 10.0  # a server that drains has ended
 RECOVERY_S = 5.0  # after a fault: a cluster finds its nodes
 SILENCING = {"kill", "pause", "cut", "drain"}  # after these, requests may get no answer
 SEVERE = {*SILENCING, "store-kill", "store-lose", "store-pause", "store-fail", "store-full", "move"}
-NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0)
+NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,13 @@ class FaultPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens in a world, but for the order of things."""
+    """What happens in a world, but for the order of things.
+
+    Attributes:
+        versions: of the model, at first.
+        many_share: share of clients of ``/streams`` with very many sessions.
+        roaming: share of requests for which the balancer does not choose the session's server.
+    """
 
     seed: int
     store: str
@@ -122,6 +128,10 @@ class Plan:
     pace: Pace
     session_idle_s: float
     sweep_s: float
+    age_s: float
+    versions: tuple[str, ...]
+    many_share: float
+    roaming: float
     limits: Mapping[str, float]
     batching: Mapping[str, float]
     clients: tuple[ClientPlan, ...]
@@ -141,15 +151,26 @@ def drawn(seed: int) -> Plan:
         for _ in range(draw.randint(3, 12))
     )
     faults = tuple(
-        FaultPlan(draw.choice(FAULTS), draw.uniform(0, span_s), draw.expovariate(0.5), draw.getrandbits(32))
+        FaultPlan(
+            draw.choice(FAULTS),
+            draw.uniform(0, span_s),
+            draw.expovariate(draw.choice((0.1, 0.5))),
+            draw.getrandbits(32),
+        )
         for _ in range(draw.choice((0, 1, 2, 4, 8)))
     )
     session_idle_s, sweep_s = draw.choice(((30.0, 15.0), (4.0, 2.0), (4.0, 60.0)))
+    age_s = draw.choice((86_400.0, 86_400.0, 86_400.0, 6.0))
+    versions = draw.choice((("1",), ("1", "2")))
+    many_share, roaming = draw.choice((0.0, 0.0, 0.0, 0.5)), draw.choice((0.02, 0.1, 0.5))
     limits = {name: choose(draw) for name, choose in LIMITS.items() if draw.random() < 0.2}
     batching = {name: choose(draw) for name, choose in BATCHING.items() if draw.random() < 0.3}
     if work_s:
         batching["inline_s"] = 0.0
-    return Plan(seed, store, servers, pace, session_idle_s, sweep_s, limits, batching, clients, faults)
+    return Plan(
+        seed, store, servers, pace, session_idle_s, sweep_s, age_s, versions, many_share, roaming, limits, batching,
+        clients, faults,
+    )  # fmt: skip
 
 
 class Host:
@@ -162,6 +183,7 @@ class Host:
         self.process: Process
         self._closing: asyncio.Event
         self.is_up = False
+        self.paused_until_s = 0.0
         self.ended: asyncio.Task[None]
 
     def start(self) -> None:
@@ -222,7 +244,7 @@ class Simulation:
         self.disturbed_until_s = 0.0  # until then, they may be refused for a while
         self.was_reloaded = False  # a new connection of /streams is then of another version than its sessions
         self.clocks_apart_s = 0.0  # all steps of clocks, added
-        self.versions = ["1"]  # of the model that the servers offer
+        self.versions = [*plan.versions]  # of the model that the servers offer
         self.database = Database(self.world)
         self.stores: list[Valkey] = []
         self.cluster: Cluster | None = None
@@ -242,7 +264,8 @@ class Simulation:
         }[self.plan.store]
         plan = self.plan
         retention = {
-            "session_idle_s": plan.session_idle_s, "ended_keep_s": ENDED_KEEP_S, "sweep_interval_s": plan.sweep_s
+            "session_idle_s": plan.session_idle_s, "session_age_s": plan.age_s, "ended_keep_s": ENDED_KEEP_S,
+            "sweep_interval_s": plan.sweep_s,
         }  # fmt: skip
         return settings_of(url, STORE_TIMEOUT_S, limits=plan.limits, retention=retention, batching=plan.batching)
 
@@ -252,8 +275,14 @@ class Simulation:
             return 0.0  # its last reply makes room for others
         return (ENDED_KEEP_S if has_ended else self.plan.session_idle_s) - self.clocks_apart_s
 
-    def may_refuse(self, sent_s: float) -> bool:
-        """Return whether a request that was sent then may be told to come again later."""
+    def age_s(self) -> tuple[float, float]:
+        """Return the least and the greatest age at which a session expires, by whatever clock."""
+        return self.plan.age_s - self.clocks_apart_s, self.plan.age_s + self.clocks_apart_s
+
+    def may_refuse(self, sent_s: float, *, is_patient: bool) -> bool:
+        """Return whether a request that was sent then may be told to come again later, or never gets through."""
+        if is_patient:
+            return bool(SHORT_OF_ROOM & self.plan.limits.keys())
         return bool(self.plan.limits) or sent_s <= self.disturbed_until_s
 
     def expires_s(self) -> float:
@@ -266,7 +295,7 @@ class Simulation:
         if len(up) == 1:
             return up[0]
         draw = self.world.random
-        return draw.choice(up) if draw.random() < 0.1 else up[hash_of(name) % len(up)]
+        return draw.choice(up) if draw.random() < self.plan.roaming else up[hash_of(name) % len(up)]
 
     async def call(self, client: Client, name: str, method: str, message: Any, timeout_s: float) -> Any:
         """Call a method of a server's gRPC service from a client's process.
@@ -380,6 +409,7 @@ class Simulation:
         elif fault.kind == "pause":
             process = host.process
             process.is_paused = True
+            host.paused_until_s = world.now_s + lasts_s
             world.after(lasts_s, process.resume)
         elif fault.kind == "cut":
             servers, stores = [each.name for each in self.hosts], [each.name for each in self.stores]
@@ -425,7 +455,7 @@ class Simulation:
 
     def _restart(self, host: Host) -> None:
         if not host.process.is_dead:  # it drained
-            if not host.ended.done():
+            if not host.ended.done() and host.paused_until_s < self.world.now_s - DRAINED_S:
                 self.complain(f"{host.name} has not ended after its drain")
             host.kill(is_silent=False)
         host.start()
@@ -468,8 +498,12 @@ class Simulation:
         """Let a new client of every server have its chunks answered: no turn and no permit is missing."""
         world = self.world
         for host in self.hosts:
-            for kind in (Infer, Streams):
-                probe = kind(self, f"probe-{host.name}", 2, random.Random(0))
+            probes = (
+                Infer(self, f"probe-{host.name}", 2, random.Random(0)),
+                Streams(self, host.name, 2, random.Random(0)),
+            )
+            probes[1].count = 1
+            for probe in probes:
                 probe.naps = probe.leaves = 0.0
                 probe.transport.host = partial(str, host.name)
                 self.clients.append(probe)
