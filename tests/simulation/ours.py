@@ -11,6 +11,7 @@ from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
 from hetsyn_client.many import LiveStreams
 from hetsyn_client.protocol.calls import Calls, SessionOptions
 from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps
+from hetsyn_client.protocol.reconnecting import ConnectionOptions
 from hetsyn_client.protocol.session_steps import SessionSteps
 from hetsyn_client.protocol.steps import Broken, Steps
 from hetsyn_client.sources.bodies import events_body
@@ -34,10 +35,11 @@ class Infer(Client):
             sent = oracle.sends(seq, self.content(end=seq == self.chunks - 1 and not leaves_early))
             body = events_body(*packed(sent.content))
             try:
-                reply = None
+                reply: Any = None
                 while reply is None and self.draw.random() < self.leaves:
                     reply = await self._in_haste(session.send(body, end=sent.content.end))
-                reply = reply or await run(session.send(body, end=sent.content.end))
+                if reply is None:
+                    reply = await run(session.send(body, end=sent.content.end))
             except ServiceProblem as problem:
                 self.refused(oracle, sent, problem)
                 return
@@ -127,10 +129,9 @@ class Streams(Client):
 
     async def live(self) -> None:
         run = self.transport.run
-        streams = LiveStreams(URL, version=self.version, **PATIENCE)
-        count = self.count or (
-            MANY if self.draw.random() < self.simulation.plan.many_share else self.draw.randint(1, 5)
-        )
+        options: ConnectionOptions = {**PATIENCE, "version": self.version}  # type: ignore[typeddict-item]  # of mypy alone
+        streams = LiveStreams(URL, **options)
+        count = self.count or (MANY if self.draw.random() < self.simulation.many_share else self.draw.randint(1, 5))
         names = [f"{self.name}-{number}" for number in range(count)]
         chunks_each = max(3, self.chunks // count) if count < MANY else 2
         oracles = [self.new_oracle(name) for name in names]
@@ -162,7 +163,9 @@ class Streams(Client):
             self.note(f"is refused: {problem}")
             silent_s = self.process.time() - self._heard_s
             may = self.simulation.was_reloaded or any(oracle.has_ended for oracle in oracles)
-            may |= silent_s >= self.simulation.lives_s(False)  # what was acknowledged meanwhile may have expired
+            may |= silent_s >= min(
+                self.simulation.lives_s(False), self.simulation.age_s()[0]
+            )  # what was acknowledged meanwhile may have expired
             if problem.status in PASSING:
                 may = self.simulation.may_refuse(self._heard_s, is_patient=self.is_patient)
             if not may:

@@ -279,6 +279,11 @@ class Simulation:
         """Return the least and the greatest age at which a session expires, by whatever clock."""
         return self.plan.age_s - self.clocks_apart_s, self.plan.age_s + self.clocks_apart_s
 
+    @property
+    def many_share(self) -> float:
+        """Return the share of clients of ``/streams`` with very many sessions: 0 if there is no room for them."""
+        return 0.0 if SHORT_OF_ROOM & self.plan.limits.keys() else self.plan.many_share
+
     def may_refuse(self, sent_s: float, *, is_patient: bool) -> bool:
         """Return whether a request that was sent then may be told to come again later, or never gets through."""
         if is_patient:
