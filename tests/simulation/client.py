@@ -44,6 +44,7 @@ class Client(ABC):
     """
 
     is_patient = True  # it asks again until every fault is over
+    unsure_s = 0.0  # when a request got no answer, last
 
     def __init__(self, simulation: Simulation, name: str, chunks: int, draw: random.Random) -> None:
         self.simulation = simulation
@@ -149,6 +150,7 @@ class Client(ABC):
     def unanswered(self, what: str, sent_s: float) -> None:
         """Judge that there was no answer."""
         self.note(f"{what}: no answer")
+        self.unsure_s = self.process.time()
         if sent_s > self.simulation.silent_until_s:
             self.simulation.complain(f"{self.name}: {what} got no answer, and nothing was wrong")
 

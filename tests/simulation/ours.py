@@ -122,18 +122,22 @@ class Stream(Client):
 
 
 class Streams(Client):
-    """Sends the chunks of some sessions over one ``WS /streams``."""
+    """Sends the chunks of some sessions over one connection of ``WS /streams``, or over two at once."""
 
     is_patient = False  # as many rows as it sends at once may be too many for a limit, whenever it sends them
     count = 0  # of sessions, if it is not drawn
 
     async def live(self) -> None:
-        run = self.transport.run
-        options: ConnectionOptions = {**PATIENCE, "version": self.version}  # type: ignore[typeddict-item]  # of mypy alone
-        streams = LiveStreams(URL, **options)
         count = self.count or (MANY if self.draw.random() < self.simulation.many_share else self.draw.randint(1, 5))
         names = [f"{self.name}-{number}" for number in range(count)]
         chunks_each = max(3, self.chunks // count) if count < MANY else 2
+        half = self.draw.choice((0, count // 2))
+        await asyncio.gather(*(self._stream(some, chunks_each) for some in (names[:half], names[half:]) if some))
+
+    async def _stream(self, names: list[str], chunks_each: int) -> None:
+        run = self.transport.run
+        options: ConnectionOptions = {**PATIENCE, "version": self.version}  # type: ignore[typeddict-item]  # of mypy alone
+        streams = LiveStreams(URL, **options)
         oracles = [self.new_oracle(name) for name in names]
         chunks: list[list[Sent]] = [[] for _ in names]
         self._heard_s = self.process.time()
@@ -161,17 +165,18 @@ class Streams(Client):
                     self._take(results, of_handle)
         except ServiceProblem as problem:
             self.note(f"is refused: {problem}")
-            silent_s = self.process.time() - self._heard_s
-            may = self.simulation.was_reloaded or any(oracle.has_ended for oracle in oracles)
-            may |= silent_s >= min(
-                self.simulation.lives_s(False), self.simulation.age_s()[0]
-            )  # what was acknowledged meanwhile may have expired
-            if problem.status in PASSING:
-                may = self.simulation.may_refuse(self._heard_s, is_patient=self.is_patient)
-            if not may:
+            if not self._may_be_refused(problem, oracles):
                 self.simulation.complain(f"{self.name}: {problem}")
         finally:
             await run(streams._close())
+
+    def _may_be_refused(self, problem: ServiceProblem, oracles: list[SessionOracle]) -> bool:
+        simulation = self.simulation
+        if problem.status in PASSING:
+            return simulation.may_refuse(self._heard_s, is_patient=self.is_patient)
+        lives_s = min(simulation.lives_s(False), simulation.age_s()[0])  # also of what was not acknowledged
+        has_expired = self.process.time() >= self._heard_s + lives_s
+        return simulation.was_reloaded or has_expired or any(oracle.has_ended for oracle in oracles)
 
     def _take(self, results: Results, of_handle: dict[int, tuple[SessionOracle, list[Sent]]]) -> None:
         self._heard_s = self.process.time()

@@ -27,6 +27,7 @@ NEXT = (0, 0, 0, 0, 0, -1, -1, -2, 1)
 COPIES = ((1,), (1, 1, 1, 2, 3), (*(1,) * 15, 20))
 """How often a client sends a chunk at once."""
 
+BESIDE_STEPS = 7  # a chunk that the client sends nowhere else
 Door = Callable[[SimulatedTransport, Content, int | None, bool], Any]
 """Sends a chunk with its number, or with none; and whether the session begins with it. Returns what is judged."""
 
@@ -47,6 +48,7 @@ class Wild(Client):
             self._describe,
             self._export,
             self._import,
+            self._import_beside,
             self._rivals,
             self._idle,
             self._unnumbered,
@@ -71,6 +73,7 @@ class Wild(Client):
                 await self.haste()
                 if self._under_way:
                     draw.choice([*self._under_way]).cancel()
+                    self.unsure_s = self.process.time()
             if len(self._under_way) > 3 or draw.random() < 0.6:
                 await self._quiet()
             await self.think()
@@ -183,6 +186,7 @@ class Wild(Client):
             response = await self.transport.exchange(Request(method, target, content, kind))
         except Broken:
             self.note(f"{method}: no answer")
+            self.unsure_s = self.process.time()
             return None
         self.note(f"{method}: {response.status}")
         if response.status in (429, 503):
@@ -243,6 +247,9 @@ class Wild(Client):
             return
         finally:
             transport.close()
+        self._begins_under_another_id()
+
+    def _begins_under_another_id(self) -> None:
         self._number += 1
         self._begins_anew(f"{self.name}-{self._number}")
 
@@ -268,6 +275,28 @@ class Wild(Client):
             self._oracle.may_end(LATE_S)
             kind = "application/octet-stream"
             await self._asked("PUT", f"/sessions/{self._session}/state?replace=true", self._state, kind)
+
+    async def _import_beside(self) -> None:
+        """Import a state, not in place of another session, while the session begins: one of both is refused."""
+        if self._state is None or self.process.time() < self.unsure_s + LATE_S:
+            return
+        response = await self._asked("DELETE", f"/sessions/{self._session}")
+        if response is None:
+            return
+        first = Content(((),) * BESIDE_STEPS, end=False)
+        request = f"/sessions/{self._session}/state", self._state, "application/octet-stream"
+        asking = asyncio.get_running_loop().create_task(self._asked("PUT", *request))
+        transport = self.new_transport()
+        try:
+            await self._infer(transport, first, 0, False)
+            imported = await asking
+            if imported is not None and imported.status in (200, 201):
+                self.simulation.complain(f"{self.name}: a session was replaced by an import, and did not allow it")
+        except (ServiceProblem, ServiceUnreachable, Broken) as error:
+            self.note(f"chunk 0 beside an import: {error}")
+            await asking
+        transport.close()
+        self._begins_under_another_id()
 
     async def _rivals(self) -> None:
         """Stream one session over several connections to a server: each takes it from the one before, which is told."""

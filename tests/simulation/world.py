@@ -240,6 +240,7 @@ class Simulation:
         self.left = 0
         self.world.early_share, self.world.early_s = plan.pace.early_share, plan.pace.early_s
         self.world.work_s = plan.pace.work_s
+        self.faults_end_s = 0.0
         self.silent_until_s = 0.0  # until then, requests may get no answer
         self.disturbed_until_s = 0.0  # until then, they may be refused for a while
         self.was_reloaded = False  # a new connection of /streams is then of another version than its sessions
@@ -396,6 +397,7 @@ class Simulation:
         lasts_s = fault.lasts_s
         world.note("fault", f"{fault.kind} for {lasts_s:.3f} s")
         until_s = world.now_s + lasts_s + RECOVERY_S + (DRAINED_S if fault.kind == "drain" else 0.0)
+        self.faults_end_s = max(self.faults_end_s, until_s)
         if fault.kind in SEVERE:
             self.disturbed_until_s = max(self.disturbed_until_s, until_s)
         if fault.kind in SILENCING:
@@ -488,7 +490,8 @@ class Simulation:
         """Let all sessions expire, and see that nothing is left."""
         world = self.world
         # all faults are over; sessions expire, and sweeps see it
-        world.run(lambda: False, max(self.plan.session_idle_s, ENDED_KEEP_S))
+        rest_s = max(0.0, self.faults_end_s - world.now_s)
+        world.run(lambda: False, rest_s + max(self.plan.session_idle_s, ENDED_KEEP_S))
         looks_s = world.now_s + 4 * self.plan.sweep_s
         for host in self.hosts:
             while not self._is_clean(host) and world.now_s < looks_s:
