@@ -1,6 +1,6 @@
 """Plant defects, one at a time, and see that a seed finds each: ``python -m tests.simulation.mutants [FOLDER...]``.
 
-The patches are those of ``tests/mutants/simulated`` and ``tests/mutants/history``. A patch that no longer applies has
+The patches are those of ``simulated``, ``unseen`` and ``history`` in ``tests/mutants``. A patch that no longer applies has
 to be renewed. Worlds run from seed 0 until one fails.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.mutants.__main__ import work_tree
 from tests.support.paths import ROOT
 
-FOLDERS = ("simulated", "history")
+FOLDERS = ("simulated", "unseen", "history")
 MINUTES = 3
 
 
