@@ -184,12 +184,12 @@ class SessionOracle:
             self._add(one, one.seq + 1, content)
         return self.asks(content)
 
-    def sends(self, seq: int, content: Content) -> Sent:
-        """Note that a chunk is sent, for the first time or again."""
+    def sends(self, seq: int, content: Content, first_s: float | None = None) -> Sent:
+        """Note that a chunk is sent, for the first time or again. It was sent first at ``first_s``, by default now."""
         self._grows_old()
         contents = self._sent.setdefault(seq, {})
         if content not in contents:
-            contents[content] = self._now_s()
+            contents[content] = self._now_s() if first_s is None else first_s
             parents = [None] if seq == 0 else [one for one in self._by_reply.values() if one.seq == seq - 1]
             for parent in parents:
                 self._add(parent, seq, content)
@@ -207,7 +207,7 @@ class SessionOracle:
         steps = len(content.spikes) + (self._tail_steps if content.end else 0)
         total = steps + (0 if parent is None else parent.total_steps)
         now_s = self._now_s()
-        begun_s = now_s if parent is None else parent.begun_s
+        begun_s = self._sent[0][content] if parent is None else parent.begun_s
         history = siblings[content] = History(parent, seq, content, state, total, now_s, begun_s)
         self._by_reply[seq, _float32(self._shown(state))] = history
         for later in self._sent.get(seq + 1, ()):

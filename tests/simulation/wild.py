@@ -239,7 +239,7 @@ class Wild(Client):
         else:
             if begin:  # what was asked before is over
                 self._begins_anew(self._session)
-                sent = self._oracle.sends(0, content)
+                sent = self._oracle.sends(0, content, sent.at_s)
             sent = sent._replace(seq=reply["seq"])
             self.acknowledged(self._oracle, sent, reply)
             self._contents[sent.seq] = [content]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,11 +16,12 @@ from hypothesis import strategies as st
 from hetsyn_client import InputError, LiveStreams, ServiceProblem, ServiceUnreachable, StreamingClient
 from hetsyn_client.columns import APPLIED, MOST_ROWS, Results
 from tests.support.artifacts.artifact import write_artifact
-from tests.support.artifacts.fake_graph import CHANNELS, LABELS
+from tests.support.artifacts.fake_graph import CHANNELS, LABELS, load_fake
 from tests.support.clients.http_calls import applied
 from tests.support.data.signals import sound, spikes
 from tests.support.servers.relay import relayed
-from tests.support.servers.socket_server import each_store, keeps, serving_fakes
+from tests.support.product import ModelCatalog, create_app, make_settings
+from tests.support.servers.socket_server import each_store, keeps, serving, serving_fakes
 
 SESSIONS, CHUNKS = 3, 4
 INPUTS = [np.split(sound(2400, seed), [300 + 100 * seed, 1101, 2000]) for seed in range(SESSIONS)]
@@ -154,3 +156,19 @@ def test_what_is_wrong_gets_a_sentence(url: str) -> None:
         pass
     with pytest.raises(ServiceUnreachable), LiveStreams("http://127.0.0.1:9", repeats=1, sleep=lambda _: None):
         pass
+
+
+def test_a_server_that_never_has_room_is_given_up(tmp_path: Path) -> None:
+    write_artifact(tmp_path)
+    slept: list[float] = []
+    app = create_app(make_settings(tmp_path, max_sessions=1, client_share=1.0), ModelCatalog(tmp_path, load_fake))
+    with serving(app) as url:
+        with StreamingClient(url) as client, client.session() as first:  # of two chunks: it makes room for nobody
+            for _ in range(2):
+                first.send(sound(800, 1), 8000)
+            with LiveStreams(url, sample_rate_hz=8000, repeats=3, patience_s=0.0, sleep=slept.append) as streams:
+                (handle,) = streams.open(["s"])
+                with pytest.raises(ServiceProblem) as caught:
+                    streams.send([handle], [sound(800, 1)])
+                    streams.wait()
+    assert caught.value.status == 503 and len(slept) == 3
