@@ -1,7 +1,7 @@
 """Plant defects, one at a time, and see that a seed finds each: ``python -m tests.simulation.mutants [FOLDER...]``.
 
-The patches are those of ``simulated``, ``unseen`` and ``history`` in ``tests/mutants``. A patch that no longer applies has
-to be renewed. Worlds run from seed 0 until one fails.
+The patches are those of ``simulated``, ``unseen`` and ``history`` in ``tests/mutants``. A patch that no longer applies
+has to be renewed. Worlds run from seed 0 until one fails.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, LABELS, load_fake
 from tests.support.clients.http_calls import applied
 from tests.support.data.signals import sound, spikes
-from tests.support.servers.relay import relayed
 from tests.support.product import ModelCatalog, create_app, make_settings
+from tests.support.servers.relay import relayed
 from tests.support.servers.socket_server import each_store, keeps, serving, serving_fakes
 
 SESSIONS, CHUNKS = 3, 4
@@ -162,13 +162,11 @@ def test_a_server_that_never_has_room_is_given_up(tmp_path: Path) -> None:
     write_artifact(tmp_path)
     slept: list[float] = []
     app = create_app(make_settings(tmp_path, max_sessions=1, client_share=1.0), ModelCatalog(tmp_path, load_fake))
-    with serving(app) as url:
-        with StreamingClient(url) as client, client.session() as first:  # of two chunks: it makes room for nobody
-            for _ in range(2):
-                first.send(sound(800, 1), 8000)
-            with LiveStreams(url, sample_rate_hz=8000, repeats=3, patience_s=0.0, sleep=slept.append) as streams:
-                (handle,) = streams.open(["s"])
-                with pytest.raises(ServiceProblem) as caught:
-                    streams.send([handle], [sound(800, 1)])
-                    streams.wait()
-    assert caught.value.status == 503 and len(slept) == 3
+    with serving(app) as url, StreamingClient(url) as client, client.session() as first:
+        for _ in range(2):  # a session of two chunks makes room for nobody
+            first.send(sound(800, 1), 8000)
+        with LiveStreams(url, sample_rate_hz=8000, repeats=3, patience_s=0.0, sleep=slept.append) as streams:
+            streams.send(streams.open(["s"]), [sound(800, 1)])
+            with pytest.raises(ServiceProblem) as caught:
+                streams.wait()
+    assert (caught.value.status, len(slept)) == (503, 3)
