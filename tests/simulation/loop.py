@@ -42,12 +42,13 @@ class World:
         running: the process that runs now.
         early_share: share of turns in which something arrives although processes are busy, so that they see it
             together with what came before; it is due within ``early_s``.
-        work_s: mean time of a batch on a thread of the engine, besides the latency.
+        threads_s: mean time of a function on a thread, besides the latency, by the threads' name.
     """
 
     def __init__(self, seed: int, *, is_traced: bool = False) -> None:
         self.random = random.Random(seed)
-        self.early_share, self.early_s, self.work_s = 0.1, 0.002, 0.0
+        self.early_share, self.early_s = 0.1, 0.002
+        self.threads_s: dict[str, float] = {}
         self.now_s = START_S
         self.is_traced = is_traced
         self.trace: list[str] = []
@@ -159,6 +160,7 @@ class Process(asyncio.BaseEventLoop):
     Attributes:
         clock_s: how far its wall clock is ahead.
         is_paused: it runs nothing, as after SIGSTOP.
+        slow_s: mean time of a message to or from it, besides the latency.
         is_dead: it was killed, and never runs again.
     """
 
@@ -168,7 +170,7 @@ class Process(asyncio.BaseEventLoop):
         super().__init__()
         self.world = world
         self.name = name
-        self.clock_s = 0.0
+        self.clock_s = self.slow_s = 0.0
         self.is_listed = self.is_paused = self.is_dead = False
         self._ready: deque[asyncio.Handle] = deque()
         self.set_exception_handler(self._unhandled)
@@ -303,8 +305,8 @@ class Threads(Executor):
             work()
             return future
         when_s = world.now_s + world.latency_s()
-        if world.work_s and self.name == "engine":
-            when_s += world.random.expovariate(1 / world.work_s)
+        if mean_s := world.threads_s.get(self.name):
+            when_s += world.random.expovariate(1 / mean_s)
         if self._is_ordered:
             when_s = self._free_s = max(when_s, self._free_s)
         world.at(when_s, work)

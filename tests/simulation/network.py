@@ -22,11 +22,13 @@ class Network:
     """All connections of a world.
 
     Attributes:
+        store_s: mean time of a message to or from a store, besides the latency.
         cuts: pairs of names of processes that do not reach each other, and until when.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.store_s = 0.0
         self.cuts: dict[frozenset[str], float] = {}
         self._listeners: dict[tuple[str, int], tuple[Process, Factory]] = {}
         self.ends: list[End] = []
@@ -58,7 +60,9 @@ class Network:
 
     def arrival_s(self, sender: Process, receiver: Process) -> float:
         """Draw when something arrives that is sent now."""
-        return max(self.world.now_s, self.cut_until_s(sender.name, receiver.name)) + self.world.latency_s()
+        slow_s = sender.slow_s + receiver.slow_s
+        more_s = self.world.random.expovariate(1 / slow_s) if slow_s else 0.0
+        return max(self.world.now_s, self.cut_until_s(sender.name, receiver.name)) + self.world.latency_s() + more_s
 
     async def _connected(self, process: Process, factory: Factory, host: str, port: int) -> Any:
         """Connect, as ``loop.create_connection``; ConnectionRefusedError if nobody listens."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 FIRST_STATE = bytes(12)
+FORGOTTEN = ("conflicting-chunk", "session-ended")  # problems of a repeated chunk that the session does not know
 PASSING = (429, 503)  # statuses of refusals that say "later"
 LATE_S = 40.0  # the longest time that a request without an answer may still be carried out
 Spikes = tuple[tuple[int, ...], ...]
@@ -82,7 +83,7 @@ class SessionOracle:
         tail_steps: silent steps that the network takes at the end.
         now_s: the time.
         lives_s: least time that a session stays after a chunk, and after its end.
-        expires_s: the most.
+        expires_s: the most, if it may have ended, and if not.
         age_s: at which a session expires, least and most.
         complain: is told each violation.
     """
@@ -95,7 +96,7 @@ class SessionOracle:
         tail_steps: int,
         now_s: Callable[[], float],
         lives_s: Callable[[bool], float],
-        expires_s: Callable[[], float],
+        expires_s: Callable[[bool], float],
         age_s: Callable[[], tuple[float, float]],
         complain: Callable[[str], None],
     ) -> None:
@@ -155,7 +156,7 @@ class SessionOracle:
     def _noted(self, seq: int, content: Content) -> Sent:
         now_s = self._now_s()
         used_s = max([self._used_s, *(sent.at_s + LATE_S for sent in self._unanswered)])
-        is_late = now_s > used_s + self._expires_s()
+        is_late = now_s > used_s + self._expires_s(self._is_asked_to_end)
         if self._born_s is not None:
             is_late |= now_s > self._born_s + self._age_s()[1]
         if seq == 0:
@@ -163,6 +164,10 @@ class SessionOracle:
         sent = Sent(seq, content, self._acknowledged, self._endings, now_s, is_late)
         self._unanswered.append(sent)
         return sent
+
+    @property
+    def _is_asked_to_end(self) -> bool:
+        return any(content.end for contents in self._sent.values() for content in contents)
 
     def _answered(self, sent: Sent) -> None:
         self._grows_old()
@@ -273,13 +278,18 @@ class SessionOracle:
                 self.may_end()  # its last reply may make room for others
             elif longest is not None:
                 self._complain(f"{self.name}: chunk {seq} was refused: no session, after chunk {longest.seq}")
+        elif longest is not None and (seq, sent.content) == (longest.seq, longest.content) and problem in FORGOTTEN:
+            self._complain(f"{self.name}: chunk {seq}, repeated, was refused as {problem}")
+        elif problem == "model-mismatch":
+            if sent.is_late and seq == 0 and self._begun_s == sent.at_s:
+                self._complain(f"{self.name}: chunk 0 was refused: another model's session, long after it has expired")
         elif problem in ("out-of-order", "conflicting-chunk"):
             least = 0 if longest is None else longest.seq + 1
             most = 1 + max((one.seq for one in self._by_reply.values()), default=-1)
             if expected_seq is None or not least <= expected_seq <= most:
                 self._complain(f"{self.name}: chunk {seq}: expected_seq is {expected_seq}, not {least} to {most}")
         elif problem == "session-ended":
-            if not any(content.end for contents in self._sent.values() for content in contents):
+            if not self._is_asked_to_end:
                 self._complain(f"{self.name}: chunk {seq} was refused: ended, and nobody has ended it")
         elif problem == "session-taken":
             pass  # by another connection of the same client

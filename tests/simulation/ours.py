@@ -21,6 +21,10 @@ from tests.simulation.oracle import PASSING, Content, Sent, SessionOracle
 MANY = 130  # sessions of one connection: a frame is applied in slices
 
 
+Sessions = dict[int, tuple[SessionOracle, list[Sent]]]
+"""By handle, with the chunks that were sent."""
+
+
 class Infer(Client):
     """Sends the chunks of a session by ``POST /infer``, one after the other."""
 
@@ -45,7 +49,20 @@ class Infer(Client):
                 return
             self.acknowledged(oracle, sent, dict(reply))
             await self.think()
+        if sent.content.end and not self.options:
+            await self._repeat(oracle, sent, session.id)
         await run(session.leave())
+
+    async def _repeat(self, oracle: SessionOracle, sent: Sent, session: str) -> None:
+        """Send the last chunk again, as if its reply was lost."""
+        options: Any = {"session": session, "seq": sent.seq, "end": True}
+        again = oracle.sends(sent.seq, sent.content)
+        try:
+            reply = await self.transport.run(Calls.of(URL, PATIENCE).infer(events_body(*packed(sent.content)), options))
+        except ServiceProblem as problem:
+            self.refused(oracle, again, problem)
+        else:
+            self.acknowledged(oracle, again, dict(reply))
 
     async def _in_haste(self, steps: Steps[Any]) -> Any:
         """Send a chunk, and close the connection soon. Returns the reply, or None."""
@@ -139,36 +156,41 @@ class Streams(Client):
         options: ConnectionOptions = {**PATIENCE, "version": self.version}  # type: ignore[typeddict-item]  # of mypy alone
         streams = LiveStreams(URL, **options)
         oracles = [self.new_oracle(name) for name in names]
-        chunks: list[list[Sent]] = [[] for _ in names]
         self._heard_s = self.process.time()
         try:
             await run(streams._begin_once())
             handles = await run(streams._open_all(names))
-            of_handle = dict(zip(handles, zip(oracles, chunks, strict=True), strict=True))
+            sessions: Sessions = {handle: (oracle, []) for handle, oracle in zip(handles, oracles, strict=True)}
             for _ in range(chunks_each):
-                some = [handle for handle in handles if self.draw.random() < 0.9] or handles
-                for oracle, sent in map(of_handle.__getitem__, some):
-                    sent.append(oracle.sends(len(sent), self.content()))
-                steps, times, units = zip(*(packed(of_handle[handle][1][-1].content) for handle in some), strict=True)
-                for results in await run(_steps_of(streams, streams.send_events, some, steps, times, units)):
-                    self._take(results, of_handle)
+                await self._send(streams, sessions, [one for one in handles if self.draw.random() < 0.9] or handles)
                 self.break_soon()
                 await self.think()
-            for results in await run(streams._wait()):
-                self._take(results, of_handle)
-            if self.draw.random() < 0.6:
-                some = [handle for handle in handles if of_handle[handle][1]]  # the others have not begun
-                for oracle, sent in map(of_handle.__getitem__, some):
-                    sent.append(oracle.sends(len(sent), Content((), end=True)))
-                ended = await run(_steps_of(streams, streams.end, some))
-                for results in ended + await run(streams._wait()):
-                    self._take(results, of_handle)
+                if len(handles) > 1 and self.draw.random() < 0.1:
+                    await self._end(streams, sessions, [handles.pop()])
+            self._take(await run(streams._wait()), sessions)
+            if self.draw.random() < 0.7:
+                await self._end(streams, sessions, handles)
+                self._take(await run(streams._wait()), sessions)
         except ServiceProblem as problem:
             self.note(f"is refused: {problem}")
             if not self._may_be_refused(problem, oracles):
                 self.simulation.complain(f"{self.name}: {problem}")
         finally:
             await run(streams._close())
+
+    async def _send(self, streams: LiveStreams, sessions: Sessions, handles: list[int]) -> None:
+        for oracle, sent in map(sessions.__getitem__, handles):
+            sent.append(oracle.sends(len(sent), self.content()))
+        steps, times, units = zip(*(packed(sessions[handle][1][-1].content) for handle in handles), strict=True)
+        sending = _steps_of(streams, streams.send_events, handles, steps, times, units)
+        self._take(await self.transport.run(sending), sessions)
+
+    async def _end(self, streams: LiveStreams, sessions: Sessions, handles: list[int]) -> None:
+        """End those that have begun."""
+        begun = [handle for handle in handles if sessions[handle][1]]
+        for oracle, sent in map(sessions.__getitem__, begun):
+            sent.append(oracle.sends(len(sent), Content((), end=True)))
+        self._take(await self.transport.run(_steps_of(streams, streams.end, begun)), sessions)
 
     def _may_be_refused(self, problem: ServiceProblem, oracles: list[SessionOracle]) -> bool:
         simulation = self.simulation
@@ -178,20 +200,21 @@ class Streams(Client):
         has_expired = self.process.time() >= self._heard_s + lives_s
         return simulation.was_reloaded or has_expired or any(oracle.has_ended for oracle in oracles)
 
-    def _take(self, results: Results, of_handle: dict[int, tuple[SessionOracle, list[Sent]]]) -> None:
-        self._heard_s = self.process.time()
-        columns = (results.handle, results.seq, results.status, results.total_steps, results.probabilities)
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        for row, (handle, seq, status, total_steps, probabilities) in enumerate(rows):
-            oracle, chunks = of_handle[handle]
-            if status == APPLIED:
-                self.simulation.acknowledged += 1
-                self.note(f"{oracle.name}: chunk {seq} is acknowledged")
-                oracle.acknowledges(chunks[seq], total_steps, probabilities)
-            else:
-                more = results.more[row]
-                self.note(f"{oracle.name}: chunk {seq}: {status} {more['problem']}")
-                oracle.refuses(chunks[seq], status, more["problem"], more["expected_seq"])
+    def _take(self, frames: list[Results], sessions: Sessions) -> None:
+        for results in frames:
+            self._heard_s = self.process.time()
+            columns = (results.handle, results.seq, results.status, results.total_steps, results.probabilities)
+            rows = zip(*(column.tolist() for column in columns), strict=True)
+            for row, (handle, seq, status, total_steps, probabilities) in enumerate(rows):
+                oracle, chunks = sessions[handle]
+                if status == APPLIED:
+                    self.simulation.acknowledged += 1
+                    self.note(f"{oracle.name}: chunk {seq} is acknowledged")
+                    oracle.acknowledges(chunks[seq], total_steps, probabilities)
+                else:
+                    more = results.more[row]
+                    self.note(f"{oracle.name}: chunk {seq}: {status} {more['problem']}")
+                    oracle.refuses(chunks[seq], status, more["problem"], more["expected_seq"])
 
 
 class _Taker:

@@ -70,6 +70,7 @@ class Valkey:
         self.scripts = {}
         self.starts += 1
         self.process: Process = self.network.process(f"{self.name}")
+        self.process.slow_s = self.network.store_s
         self.network.listen(self.name, PORT, self.process, lambda: _Connection(self))
 
     def forget(self, duration_s: float) -> None:

@@ -96,6 +96,7 @@ class Wild(Client):
                 self._next = problem.expected_seq
             elif problem.problem in ("not-found", "session-ended"):
                 self._next = 0
+                self._names_a_version()
         except (ServiceUnreachable, Broken):
             self.unanswered(f"chunk {sent.seq}", sent_s)
         else:
@@ -108,7 +109,13 @@ class Wild(Client):
     # doors: each returns the members that the oracle judges
 
     async def _infer(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
-        options: Any = {"session": self._session, "seq": seq, "end": content.end, "begin": begin}
+        options: Any = {
+            "session": self._session,
+            "seq": seq,
+            "end": content.end,
+            "begin": begin,
+            "version": self._version,
+        }
         return dict(await transport.run(Calls(URL, 0).infer(events_body(*packed(content)), options)))
 
     async def _v2(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
@@ -118,7 +125,8 @@ class Wild(Client):
         numbered = {} if seq is None else {"seq": seq}
         parameters = {"sequence_id": self._session, "sequence_start": begin, "sequence_end": content.end, **numbered}
         body = json.dumps({"parameters": parameters, "inputs": [tensor]}).encode()
-        path = f"/v2/models/{MODEL}/infer"
+        version = "" if self._version is None else f"/versions/{self._version}"
+        path = f"/v2/models/{MODEL}{version}/infer"
         response = checked(await transport.exchange(Request("POST", path, body, "application/json")))
         reply = json.loads(response.content)
         outputs = {output["name"]: output["data"] for output in reply["outputs"]}
@@ -211,6 +219,11 @@ class Wild(Client):
         self._oracle = self.new_oracle(session)
         self._contents: dict[int, list[Content]] = {}
         self._next, self._state = 0, None
+        self._names_a_version()
+
+    def _names_a_version(self) -> None:
+        """Draw the version that requests over HTTP name."""
+        self._version = self.draw.choice((None, None, *self.simulation.plan.versions))
 
     async def _unnumbered(self) -> None:
         """Send a chunk without a number. If there is no answer, nobody knows whether it counts: leave the session."""
@@ -278,10 +291,12 @@ class Wild(Client):
 
     async def _import_beside(self) -> None:
         """Import a state, not in place of another session, while the session begins: one of both is refused."""
-        if self._state is None or self.process.time() < self.unsure_s + LATE_S:
-            return
+        self._begins_under_another_id()
+        await self._send(self._oracle, 0, self.content(), self._infer)
+        await self._export()
         response = await self._asked("DELETE", f"/sessions/{self._session}")
-        if response is None:
+        if response is None or self._state is None:
+            self._begins_under_another_id()
             return
         first = Content(((),) * BESIDE_STEPS, end=False)
         request = f"/sessions/{self._session}/state", self._state, "application/octet-stream"

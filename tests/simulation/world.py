@@ -70,7 +70,7 @@ BATCHING: dict[str, Callable[[random.Random], float]] = {
 }
 SHORT_OF_ROOM = {"max_sessions", "max_session_bytes", "client_share"}  # limits of sessions in memory
 LONGEST_S = 600.0  # of virtual time, until all clients have ended
-STARTED_S = 1.0  # servers are ready
+STARTED_S = 5.0  # servers are ready
 ENDED_KEEP_S = 20.0
 STORE_TIMEOUT_S = 1.0
 DRAINED_S = 10.0  # a server that drains has ended
@@ -87,11 +87,13 @@ class Pace:
     Attributes:
         think_s: mean time of a client between two chunks.
         work_s: mean time of a batch on a thread of the engine, besides the latency.
+        store_s: the same of a message to or from the store, or of a transaction.
         early_share, early_s: of ``World``.
     """
 
     think_s: float
     work_s: float
+    store_s: float
     early_share: float
     early_s: float
 
@@ -144,7 +146,10 @@ def drawn(seed: int) -> Plan:
     store = draw.choice(STORES)
     servers = 1 if store == "memory" else draw.randint(1, 3)
     work_s = draw.choice((0.0, 0.0, 0.01, 0.1))
-    pace = Pace(draw.choice((0.0, 0.01, 0.25)), work_s, draw.choice((0.05, 0.5, 0.95)), draw.choice((0.002, 0.05)))
+    store_s = draw.choice((0.0, 0.0, 0.02))
+    pace = Pace(
+        draw.choice((0.0, 0.01, 0.25)), work_s, store_s, draw.choice((0.05, 0.5, 0.95)), draw.choice((0.002, 0.05))
+    )
     span_s = 20 * (pace.think_s + pace.work_s + 0.02)
     clients = tuple(
         ClientPlan(draw.choice([*KINDS]), draw.getrandbits(32), draw.uniform(0, span_s / 2), draw.randint(3, 25))
@@ -239,7 +244,8 @@ class Simulation:
         self.acknowledged = 0
         self.left = 0
         self.world.early_share, self.world.early_s = plan.pace.early_share, plan.pace.early_s
-        self.world.work_s = plan.pace.work_s
+        self.world.threads_s = {"engine": plan.pace.work_s, "file-store": plan.pace.store_s}
+        self.network.store_s = plan.pace.store_s
         self.faults_end_s = 0.0
         self.silent_until_s = 0.0  # until then, requests may get no answer
         self.disturbed_until_s = 0.0  # until then, they may be refused for a while
@@ -291,9 +297,10 @@ class Simulation:
             return bool(SHORT_OF_ROOM & self.plan.limits.keys())
         return bool(self.plan.limits) or sent_s <= self.disturbed_until_s
 
-    def expires_s(self) -> float:
+    def expires_s(self, may_have_ended: bool) -> float:
         """Return how long after its last use a session stays at most, by whatever clock."""
-        return max(ENDED_KEEP_S, self.plan.session_idle_s) + self.clocks_apart_s
+        idle_s = self.plan.session_idle_s
+        return (max(ENDED_KEEP_S, idle_s) if may_have_ended else idle_s) + self.clocks_apart_s
 
     def balance(self, name: str) -> str:
         """Choose a server for a request, as a balancer that hashes on the session, and at times does not."""

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from hetsyn_client import InputError, LiveStreams, ServiceProblem, ServiceUnreachable, StreamingClient
 from hetsyn_client.columns import APPLIED, MOST_ROWS, Results
+from service.app import create_app
+from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, LABELS, load_fake
 from tests.support.clients.http_calls import applied
 from tests.support.data.signals import sound, spikes
-from tests.support.product import ModelCatalog, create_app, make_settings
+from tests.support.product import make_settings
 from tests.support.servers.relay import relayed
 from tests.support.servers.socket_server import each_store, keeps, serving, serving_fakes
 
