@@ -146,9 +146,9 @@ def drawn(seed: int) -> Plan:
     store = draw.choice(STORES)
     servers = 1 if store == "memory" else draw.randint(1, 3)
     work_s = draw.choice((0.0, 0.0, 0.01, 0.1))
-    store_s = draw.choice((0.0, 0.0, 0.02))
+    store_s = draw.choice((0.0, 0.0, 0.005))
     pace = Pace(
-        draw.choice((0.0, 0.01, 0.25)), work_s, store_s, draw.choice((0.05, 0.5, 0.95)), draw.choice((0.002, 0.05))
+        draw.choice((0.0, 0.01, 0.25)), work_s, store_s, draw.choice((0.05, 0.5, 0.8)), draw.choice((0.002, 0.05))
     )
     span_s = 20 * (pace.think_s + pace.work_s + 0.02)
     clients = tuple(
