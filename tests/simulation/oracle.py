@@ -156,7 +156,7 @@ class SessionOracle:
     def _noted(self, seq: int, content: Content) -> Sent:
         now_s = self._now_s()
         used_s = max([self._used_s, *(sent.at_s + LATE_S for sent in self._unanswered)])
-        is_late = now_s > used_s + self._expires_s(self._is_asked_to_end)
+        is_late = 0.0 < used_s < now_s - self._expires_s(self._is_asked_to_end)
         if self._born_s is not None:
             is_late |= now_s > self._born_s + self._age_s()[1]
         if seq == 0:
@@ -164,6 +164,12 @@ class SessionOracle:
         sent = Sent(seq, content, self._acknowledged, self._endings, now_s, is_late)
         self._unanswered.append(sent)
         return sent
+
+    @property
+    def silent_s(self) -> float:
+        """Return for how long the session may have had no chunk; 0 if none was sent."""
+        lasts = [self._used_s, *(sent.at_s for sent in self._unanswered)]
+        return self._now_s() - max(lasts) if any(lasts) else 0.0
 
     @property
     def _is_asked_to_end(self) -> bool:

@@ -197,8 +197,7 @@ class Streams(Client):
         if problem.status in PASSING:
             return simulation.may_refuse(self._heard_s, is_patient=self.is_patient)
         lives_s = min(simulation.lives_s(False), simulation.age_s()[0])  # also of what was not acknowledged
-        has_expired = self.process.time() >= self._heard_s + lives_s
-        return simulation.was_reloaded or has_expired or any(oracle.has_ended for oracle in oracles)
+        return simulation.was_reloaded or any(oracle.has_ended or oracle.silent_s >= lives_s for oracle in oracles)
 
     def _take(self, frames: list[Results], sessions: Sessions) -> None:
         for results in frames:
