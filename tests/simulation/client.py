@@ -129,7 +129,7 @@ class Client(ABC):
     def break_soon(self) -> None:
         """Break the WebSocket at some moment, at times."""
         if self.draw.random() < self.leaves / 3:
-            self.process.call_later(10 ** self.draw.uniform(-4, 0), self.transport.break_sockets)
+            self.process.call_later(10 ** self.draw.uniform(-4, 0), self.transport.break_a_socket)
 
     async def haste(self) -> None:
         """Wait as long as one who gives up does: from a moment to a second."""

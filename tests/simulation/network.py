@@ -98,6 +98,12 @@ class Network:
         end.open(protocol)
         return end, protocol
 
+    def reset(self, process: Process) -> None:
+        """Reset all connections of a process."""
+        for end in self.ends:
+            if end.process is process:
+                end.abort()
+
     def crash(self, process: Process, *, is_silent: bool) -> None:
         """Kill a process. Its peers get a reset, unless it is silent, as a host without power."""
         for address, (owner, _) in list(self._listeners.items()):

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 FIRST_STATE = bytes(12)
-FORGOTTEN = ("conflicting-chunk", "session-ended")  # problems of a repeated chunk that the session does not know
 PASSING = (429, 503)  # statuses of refusals that say "later"
 LATE_S = 40.0  # the longest time that a request without an answer may still be carried out
 Spikes = tuple[tuple[int, ...], ...]
@@ -166,6 +165,15 @@ class SessionOracle:
         return sent
 
     @property
+    def is_fresh(self) -> bool:
+        """Return whether a chunk is known to count, and the session will not expire soon."""
+        longest, now_s = self._acknowledged, self._now_s()
+        if longest is None or longest.content.end or now_s < self._ends_until_s:
+            return False
+        sent_s = self._sent.get(longest.seq, {}).get(longest.content, longest.made_s)
+        return now_s < min(sent_s + self._lives_s(False) / 2, longest.begun_s + self._age_s()[0] / 2)
+
+    @property
     def silent_s(self) -> float:
         """Return for how long the session may have had no chunk; 0 if none was sent."""
         lasts = [self._used_s, *(sent.at_s for sent in self._unanswered)]
@@ -278,13 +286,14 @@ class SessionOracle:
             longest = None
         if status in PASSING or problem == "later":
             return
+        forgotten = ("conflicting-chunk", *(["session-ended"] if sent.content.end else []))
         if problem in ("not-found", "token-expired"):
             now = self._acknowledged  # another request may have ended it meanwhile
             if now is not None and now.content.end:
                 self.may_end()  # its last reply may make room for others
             elif longest is not None:
                 self._complain(f"{self.name}: chunk {seq} was refused: no session, after chunk {longest.seq}")
-        elif longest is not None and (seq, sent.content) == (longest.seq, longest.content) and problem in FORGOTTEN:
+        elif longest is not None and (seq, sent.content) == (longest.seq, longest.content) and problem in forgotten:
             self._complain(f"{self.name}: chunk {seq}, repeated, was refused as {problem}")
         elif problem == "model-mismatch":
             if sent.is_late and seq == 0 and self._begun_s == sent.at_s:

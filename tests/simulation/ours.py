@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from hetsyn_client.access import access_of
@@ -13,7 +14,7 @@ from hetsyn_client.protocol.calls import Calls, SessionOptions
 from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps
 from hetsyn_client.protocol.reconnecting import ConnectionOptions
 from hetsyn_client.protocol.session_steps import SessionSteps
-from hetsyn_client.protocol.steps import Broken, Steps
+from hetsyn_client.protocol.steps import Broken, Request, Steps
 from hetsyn_client.sources.bodies import events_body
 from tests.simulation.client import PATIENCE, URL, Client, packed
 from tests.simulation.oracle import PASSING, Content, Sent, SessionOracle
@@ -103,6 +104,7 @@ class Stream(Client):
         try:
             await self.transport.run(stream.begin_once())
             await self._send(stream, self.chunks)
+            await self._check_version(stream)
             if self.draw.random() < 0.3:
                 self._chunks.append(self._oracle.sends(len(self._chunks), Content((), end=True)))
                 await self.transport.run(stream.end())
@@ -110,6 +112,16 @@ class Stream(Client):
             self._judge(problem)
         finally:
             await self.transport.run(stream.close())
+
+    async def _check_version(self, stream: LiveSteps) -> None:
+        """See that the session is of the version that the server has named."""
+        try:
+            response = await self.transport.exchange(Request("GET", f"/sessions/{self.name}"))
+        except Broken:
+            return
+        version = json.loads(response.content).get("version")
+        if response.status == 200 and version != stream.begin["version"]:
+            self.simulation.complain(f"{self.name}: has version {version}, and was told {stream.begin['version']}")
 
     def _new_stream(self) -> LiveSteps:
         self._thinks = self.draw.choice((0.0, 0.5, 1.0))  # how often it waits before a chunk

@@ -118,9 +118,9 @@ class SimulatedTransport:
         self._sockets = [*(each for each in self._sockets if not each.transport.is_closing()), socket]
         return socket
 
-    def break_sockets(self) -> None:
-        """Break the WebSockets, as a network that is lost."""
-        for socket in self._sockets:
+    def break_a_socket(self) -> None:
+        """Break the WebSocket that was opened first, as a network that is lost."""
+        for socket in self._sockets[:1]:
             socket.transport.abort()
 
     def close(self) -> None:

@@ -42,9 +42,10 @@ class Wild(Client):
         self._under_way: dict[asyncio.Task[None], None] = {}  # in this order
         self._streams: list[LiveSteps] = []  # all of one session: a new one takes it from the others
         self._doors: Sequence[Door] = (self._infer, self._infer, self._v2, self._grpc, self._stream)
-        copies = self.draw.choice(COPIES)
+        copies, acts = self.draw.choice(COPIES), self.draw.choice((0.02, 0.05, 0.2))
         actions: list[Callable[[], Any]] = [
             self._delete,
+            self._delete_beside,
             self._describe,
             self._export,
             self._import,
@@ -56,13 +57,16 @@ class Wild(Client):
         ]
         draw = self.draw
         for number in range(2 * self.chunks):
-            if draw.random() < 0.05:
+            if draw.random() < acts:
                 await self._quiet()
                 await draw.choice(actions)()
+            if self._has_ended and draw.random() < 0.3:
+                await self._quiet()
+                self._begins_under_another_id()
             seq = max(0, self._next + draw.choice(NEXT))
             choices = self._contents.setdefault(seq, [])
             if not choices or draw.random() < 0.1:
-                choices.append(self.content(end=number > self.chunks and draw.random() < 0.05))
+                choices.append(self.content(end=number > self.chunks // 2 and draw.random() < 0.1))
             content = draw.choice(choices)
             for _ in range(draw.choice(copies)):
                 door = draw.choice(self._doors)
@@ -94,7 +98,9 @@ class Wild(Client):
             self.refused(oracle, sent, problem)
             if problem.expected_seq is not None:
                 self._next = problem.expected_seq
-            elif problem.problem in ("not-found", "session-ended"):
+            elif problem.problem == "session-ended":
+                self._has_ended = True
+            elif problem.problem == "not-found":
                 self._next = 0
                 self._names_a_version()
         except (ServiceUnreachable, Broken):
@@ -204,21 +210,47 @@ class Wild(Client):
         return response
 
     async def _delete(self) -> None:
+        is_there = self._oracle.is_fresh and not self._is_unsure
         self._oracle.may_end(LATE_S)
         response = await self._asked("DELETE", f"/sessions/{self._session}")
-        if response is not None and response.status in (204, 404):
-            last = self._next - 1
-            contents = self._contents.get(last)
-            self._begins_anew(self._session)
-            if contents and last > 0:  # what has an answer must not get it again
-                await self._send(self._oracle, last, contents[0], self.draw.choice(self._doors))
+        if response is None:
+            return
+        if response.status == 404 and is_there:
+            self.simulation.complain(f"{self.name}: the session was deleted, and DELETE says that it was not there")
+        last = self._next - self.draw.choice((0, 1))
+        content = self.draw.choice(self._contents.get(last) or [self.content()])
+        self._begins_anew(self._session)
+        if last > 0:  # neither does what has an answer get it again, nor does the session go on
+            await self._send(self._oracle, last, content, self.draw.choice(self._doors))
+
+    @property
+    def _is_unsure(self) -> bool:
+        """Return whether a request without an answer may still be carried out."""
+        return self.process.time() < self.unsure_s + LATE_S
+
+    async def _delete_beside(self) -> None:
+        """Delete a session while a chunk of it is under way: it is gone, whichever comes first."""
+        self._begins_under_another_id()
+        for seq in range(2):
+            await self._send(self._oracle, seq, self.content(), self._infer)
+        oracle = self._oracle
+        sending = asyncio.get_running_loop().create_task(self._send(oracle, 2, self.content(), self._infer))
+        await self.haste()
+        oracle.may_end(LATE_S)
+        response = await self._asked("DELETE", f"/sessions/{self._session}")
+        await sending
+        if response is not None and response.status == 204 and not self._is_unsure:
+            response = await self._asked("GET", f"/sessions/{self._session}")
+            if response is not None and response.status == 200:
+                self.simulation.complain(f"{self.name}: a session goes on that was deleted while a chunk was under way")
+        self._begins_under_another_id()
 
     def _begins_anew(self, session: str) -> None:
         """Expect a new session: nothing of the old one may come back."""
         self._session = session
         self._oracle = self.new_oracle(session)
         self._contents: dict[int, list[Content]] = {}
-        self._next, self._state = 0, None
+        self._next, self._state, self._has_ended = 0, None, False
         self._names_a_version()
 
     def _names_a_version(self) -> None:

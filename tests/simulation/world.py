@@ -50,6 +50,7 @@ FAULTS = (
     "store-kill",
     "store-lose",
     "store-pause",
+    "store-reset",
     "store-fail",
     "store-full",
     "move",
@@ -76,7 +77,7 @@ STORE_TIMEOUT_S = 1.0
 DRAINED_S = 10.0  # a server that drains has ended
 RECOVERY_S = 5.0  # after a fault: a cluster finds its nodes
 SILENCING = {"kill", "pause", "cut", "drain"}  # after these, requests may get no answer
-SEVERE = {*SILENCING, "store-kill", "store-lose", "store-pause", "store-fail", "store-full", "move"}
+SEVERE = {*SILENCING, "store-kill", "store-lose", "store-pause", "store-reset", "store-fail", "store-full", "move"}
 NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
@@ -165,7 +166,7 @@ def drawn(seed: int) -> Plan:
         for _ in range(draw.choice((0, 1, 2, 4, 8)))
     )
     session_idle_s, sweep_s = draw.choice(((30.0, 15.0), (4.0, 2.0), (4.0, 60.0)))
-    age_s = draw.choice((86_400.0, 86_400.0, 86_400.0, 6.0))
+    age_s = draw.choice((86_400.0, 86_400.0, 86_400.0, 3.0))
     versions = draw.choice((("1",), ("1", "2")))
     many_share, roaming = draw.choice((0.0, 0.0, 0.0, 0.5)), draw.choice((0.02, 0.1, 0.5))
     limits = {name: choose(draw) for name, choose in LIMITS.items() if draw.random() < 0.2}
@@ -453,6 +454,9 @@ class Simulation:
             process = store.process
             process.is_paused = True
             world.after(lasts_s, process.resume)
+        elif fault.kind == "store-reset":
+            for number in range(draw.randint(1, 20)):
+                world.after(number * lasts_s / 20, partial(self.network.reset, store.process))
         elif fault.kind == "store-full":
             store.is_full = True
             world.after(lasts_s, partial(setattr, store, "is_full", False))
