@@ -219,6 +219,9 @@ class Wild(Client):
             self.simulation.complain(f"{self.name}: the session was deleted, and DELETE says that it was not there")
         last = self._next - self.draw.choice((0, 1))
         content = self.draw.choice(self._contents.get(last) or [self.content()])
+        if self._is_unsure:
+            self._begins_under_another_id()
+            return
         self._begins_anew(self._session)
         if last > 0:  # neither does what has an answer get it again, nor does the session go on
             await self._send(self._oracle, last, content, self.draw.choice(self._doors))
@@ -265,6 +268,8 @@ class Wild(Client):
 
     async def _begin(self) -> None:
         """Begin the session again under its id."""
+        if self._is_unsure:  # an old chunk may come late, and count in the new session
+            return
         self._oracle.may_end(LATE_S)
         content = self.content()
         await self._once(content, self._oracle.sends(0, content), begin=True)
