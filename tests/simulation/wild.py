@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tritonclient.grpc import service_pb2 as pb
-
 from hetsyn_client.access import access_of
 from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
-from hetsyn_client.protocol.calls import Calls, checked
 from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps
 from hetsyn_client.protocol.steps import Broken, Request
-from hetsyn_client.sources.bodies import events_body
-from service.simulated import CHANNELS, MODEL, OUTPUTS
-from tests.simulation.client import TIMEOUT_S, URL, Client, packed
+from tests.simulation.client import TIMEOUT_S, URL, Client
+from tests.simulation.doors import Door, Doors
 from tests.simulation.oracle import LATE_S, PASSING, Content, Sent, SessionOracle
-from tests.simulation.transport import SimulatedTransport
 
 NEXT = (0, 0, 0, 0, 0, -1, -1, -2, 1)
 """The number of a chunk, less the one that the client takes for the next."""
@@ -28,8 +23,6 @@ COPIES = ((1,), (1, 1, 1, 2, 3), (*(1,) * 15, 20))
 """How often a client sends a chunk at once."""
 
 BESIDE_STEPS = 7  # a chunk that the client sends nowhere else
-Door = Callable[[SimulatedTransport, Content, int | None, bool], Any]
-"""Sends a chunk with its number, or with none; and whether the session begins with it. Returns what is judged."""
 
 
 class Wild(Client):
@@ -40,8 +33,7 @@ class Wild(Client):
     async def live(self) -> None:
         self._begins_anew(self.name)
         self._under_way: dict[asyncio.Task[None], None] = {}  # in this order
-        self._streams: list[LiveSteps] = []  # all of one session: a new one takes it from the others
-        self._doors: Sequence[Door] = (self._infer, self._infer, self._v2, self._grpc, self._stream)
+        self._doors = Doors(self)
         copies, acts = self.draw.choice(COPIES), self.draw.choice((0.02, 0.05, 0.2))
         actions: list[Callable[[], Any]] = [
             self._delete,
@@ -69,7 +61,7 @@ class Wild(Client):
                 choices.append(self.content(end=number > self.chunks // 2 and draw.random() < 0.1))
             content = draw.choice(choices)
             for _ in range(draw.choice(copies)):
-                door = draw.choice(self._doors)
+                door = draw.choice(self._doors.all)
                 task = asyncio.get_running_loop().create_task(self._send(self._oracle, seq, content, door))
                 self._under_way[task] = None
                 task.add_done_callback(self._under_way.pop)
@@ -82,8 +74,7 @@ class Wild(Client):
                 await self._quiet()
             await self.think()
         await self._quiet()
-        for stream in self._streams:
-            await self.transport.run(stream.close())
+        await self._doors.close()
 
     async def _quiet(self) -> None:
         """Wait until nothing is under way."""
@@ -112,86 +103,6 @@ class Wild(Client):
         finally:
             transport.close()
 
-    # doors: each returns the members that the oracle judges
-
-    async def _infer(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
-        options: Any = {
-            "session": self._session,
-            "seq": seq,
-            "end": content.end,
-            "begin": begin,
-            "version": self._version,
-        }
-        return dict(await transport.run(Calls(URL, 0).infer(events_body(*packed(content)), options)))
-
-    async def _v2(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
-        spikes = content.spikes
-        data = [unit in units for units in spikes for unit in range(CHANNELS)]
-        tensor = {"name": "spikes", "datatype": "BOOL", "shape": [len(spikes), CHANNELS], "data": data}
-        numbered = {} if seq is None else {"seq": seq}
-        parameters = {"sequence_id": self._session, "sequence_start": begin, "sequence_end": content.end, **numbered}
-        body = json.dumps({"parameters": parameters, "inputs": [tensor]}).encode()
-        version = "" if self._version is None else f"/versions/{self._version}"
-        path = f"/v2/models/{MODEL}{version}/infer"
-        response = checked(await transport.exchange(Request("POST", path, body, "application/json")))
-        reply = json.loads(response.content)
-        outputs = {output["name"]: output["data"] for output in reply["outputs"]}
-        return {
-            "seq": reply["parameters"]["seq"],
-            "total_steps": outputs["total_steps"][0],
-            "probabilities": outputs["probabilities"],
-        }
-
-    async def _stream(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
-        """Send a chunk over an open stream, or over a new one beside those."""
-        if seq is None or content.end:
-            return await self._infer(transport, content, seq, begin)
-        run, began_s = self.transport.run, self.process.time()
-        ready = [stream for stream in self._streams if (stream.id, stream.seq) == (self._session, seq)]
-        if ready and self.draw.random() < 0.7:
-            stream = self.draw.choice(ready)
-            self._streams.remove(stream)
-        else:
-            options = LiveOptions(session=self._session, timeout_s=TIMEOUT_S, repeats=2, patience_s=TIMEOUT_S)
-            stream = LiveSteps(access_of(URL, {}), options)
-        try:
-            await run(stream.begin_once())
-            if stream.seq != seq:
-                raise ServiceProblem(409, "as /infer would say", stream.seq, None, "out-of-order")
-            frames = await run(stream.send(stream.events(*packed(content)))) + await run(stream.wait())
-            results = [frame for frame in frames if frame["type"] == "Result"]
-        except BaseException as error:
-            await run(stream.close())
-            if isinstance(error, ServiceUnreachable) and self.simulation.may_refuse(began_s, is_patient=False):
-                return None  # it was refused again and again
-            raise
-        self._streams.append(stream)
-        for old in self._streams[:-3]:
-            await run(old.close())
-        del self._streams[:-3]
-        return results[-1] if results else None  # it may be acknowledged as the stream is opened again
-
-    async def _grpc(self, transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
-        message = pb.ModelInferRequest(model_name=MODEL)
-        message.parameters["sequence_id"].string_param = self._session
-        if seq is not None:
-            message.parameters["seq"].int64_param = seq
-        message.parameters["sequence_start"].bool_param = begin
-        message.parameters["sequence_end"].bool_param = content.end
-        message.inputs.add(name="spikes", datatype="BOOL", shape=[len(content.spikes), CHANNELS])
-        message.raw_input_contents.append(bytes(unit in units for units in content.spikes for unit in range(CHANNELS)))
-        reply = await self.simulation.call(self, transport.host(), "ModelInfer", message, TIMEOUT_S)
-        outputs = {
-            output.name: content for output, content in zip(reply.outputs, reply.raw_output_contents, strict=True)
-        }
-        probabilities = memoryview(outputs["probabilities"]).cast("f").tolist()
-        assert len(probabilities) == OUTPUTS
-        return {
-            "seq": reply.parameters["seq"].uint64_param or reply.parameters["seq"].int64_param,
-            "total_steps": int.from_bytes(outputs["total_steps"], "little"),
-            "probabilities": probabilities,
-        }
-
     # actions on the session, while nothing else is under way
 
     async def _asked(self, method: str, target: str, content: bytes = b"", kind: str | None = None) -> Any:
@@ -212,7 +123,7 @@ class Wild(Client):
     async def _delete(self) -> None:
         is_there = self._oracle.is_fresh and not self._is_unsure
         self._oracle.may_end(LATE_S)
-        response = await self._asked("DELETE", f"/sessions/{self._session}")
+        response = await self._asked("DELETE", f"/sessions/{self.session}")
         if response is None:
             return
         if response.status == 404 and is_there:
@@ -222,9 +133,9 @@ class Wild(Client):
         if self._is_unsure:
             self._begins_under_another_id()
             return
-        self._begins_anew(self._session)
+        self._begins_anew(self.session)
         if last > 0:  # neither does what has an answer get it again, nor does the session go on
-            await self._send(self._oracle, last, content, self.draw.choice(self._doors))
+            await self._send(self._oracle, last, content, self.draw.choice(self._doors.all))
 
     @property
     def _is_unsure(self) -> bool:
@@ -235,22 +146,22 @@ class Wild(Client):
         """Delete a session while a chunk of it is under way: it is gone, whichever comes first."""
         self._begins_under_another_id()
         for seq in range(2):
-            await self._send(self._oracle, seq, self.content(), self._infer)
+            await self._send(self._oracle, seq, self.content(), self._doors.infer)
         oracle = self._oracle
-        sending = asyncio.get_running_loop().create_task(self._send(oracle, 2, self.content(), self._infer))
+        sending = asyncio.get_running_loop().create_task(self._send(oracle, 2, self.content(), self._doors.infer))
         await self.haste()
         oracle.may_end(LATE_S)
-        response = await self._asked("DELETE", f"/sessions/{self._session}")
+        response = await self._asked("DELETE", f"/sessions/{self.session}")
         await sending
         if response is not None and response.status == 204 and not self._is_unsure:
-            response = await self._asked("GET", f"/sessions/{self._session}")
+            response = await self._asked("GET", f"/sessions/{self.session}")
             if response is not None and response.status == 200:
                 self.simulation.complain(f"{self.name}: a session goes on that was deleted while a chunk was under way")
         self._begins_under_another_id()
 
     def _begins_anew(self, session: str) -> None:
         """Expect a new session: nothing of the old one may come back."""
-        self._session = session
+        self.session = session
         self._oracle = self.new_oracle(session)
         self._contents: dict[int, list[Content]] = {}
         self._next, self._state, self._has_ended = 0, None, False
@@ -258,7 +169,7 @@ class Wild(Client):
 
     def _names_a_version(self) -> None:
         """Draw the version that requests over HTTP name."""
-        self._version = self.draw.choice((None, None, *self.simulation.plan.versions))
+        self.version = self.draw.choice((None, None, *self.simulation.plan.versions))
 
     async def _unnumbered(self) -> None:
         """Send a chunk without a number. If there is no answer, nobody knows whether it counts: leave the session."""
@@ -279,7 +190,7 @@ class Wild(Client):
         oracle, sent_s = self._oracle, self.process.time()
         transport = self.new_transport()  # of its own: an idle connection may be to a server that lost its power
         try:
-            reply = await self.draw.choice(self._doors)(transport, content, None, begin)
+            reply = await self.draw.choice(self._doors.all)(transport, content, None, begin)
         except ServiceProblem as problem:
             if problem.status not in PASSING:
                 self.refused(oracle, sent, problem)
@@ -288,7 +199,7 @@ class Wild(Client):
             self.unanswered("an unnumbered chunk", sent_s)
         else:
             if begin:  # what was asked before is over
-                self._begins_anew(self._session)
+                self._begins_anew(self.session)
                 sent = self._oracle.sends(0, content, sent.at_s)
             sent = sent._replace(seq=reply["seq"])
             self.acknowledged(self._oracle, sent, reply)
@@ -307,7 +218,7 @@ class Wild(Client):
 
     async def _describe(self) -> None:
         sent = self._oracle.asks(Content((), False))
-        response = await self._asked("GET", f"/sessions/{self._session}")
+        response = await self._asked("GET", f"/sessions/{self.session}")
         if response is not None:
             known = json.loads(response.content)
             if response.status == 200:
@@ -316,7 +227,7 @@ class Wild(Client):
                 self._oracle.refuses(sent, response.status, known["type"].rpartition(":")[2], known.get("expected_seq"))
 
     async def _export(self) -> None:
-        response = await self._asked("GET", f"/sessions/{self._session}/state")
+        response = await self._asked("GET", f"/sessions/{self.session}/state")
         if response is not None and response.status == 200:
             self._state = response.content
 
@@ -324,23 +235,23 @@ class Wild(Client):
         if self._state is not None:
             self._oracle.may_end(LATE_S)
             kind = "application/octet-stream"
-            await self._asked("PUT", f"/sessions/{self._session}/state?replace=true", self._state, kind)
+            await self._asked("PUT", f"/sessions/{self.session}/state?replace=true", self._state, kind)
 
     async def _import_beside(self) -> None:
         """Import a state, not in place of another session, while the session begins: one of both is refused."""
         self._begins_under_another_id()
-        await self._send(self._oracle, 0, self.content(), self._infer)
+        await self._send(self._oracle, 0, self.content(), self._doors.infer)
         await self._export()
-        response = await self._asked("DELETE", f"/sessions/{self._session}")
+        response = await self._asked("DELETE", f"/sessions/{self.session}")
         if response is None or self._state is None:
             self._begins_under_another_id()
             return
         first = Content(((),) * BESIDE_STEPS, end=False)
-        request = f"/sessions/{self._session}/state", self._state, "application/octet-stream"
+        request = f"/sessions/{self.session}/state", self._state, "application/octet-stream"
         asking = asyncio.get_running_loop().create_task(self._asked("PUT", *request))
         transport = self.new_transport()
         try:
-            await self._infer(transport, first, 0, False)
+            await self._doors.infer(transport, first, 0, False)
             imported = await asking
             if imported is not None and imported.status in (200, 201):
                 self.simulation.complain(f"{self.name}: a session was replaced by an import, and did not allow it")
