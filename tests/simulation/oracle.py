@@ -127,17 +127,20 @@ class SessionOracle:
         Args:
             for_s: how long it may still happen.
         """
-        self._endings += 1
-        self._acknowledged = None
+        self._may_have_ended()
         self._begun_s, self._born_s = self._now_s(), None
         self._ends_until_s = max(self._ends_until_s, self._begun_s + for_s)
         self._used_s = max(self._used_s, self._begun_s + for_s)
+
+    def _may_have_ended(self) -> None:
+        self._endings += 1
+        self._acknowledged = None
 
     def _grows_old(self) -> None:
         """Let the session end by its age."""
         longest, now_s = self._acknowledged, self._now_s()
         if now_s < self._ends_until_s:
-            self.may_end()
+            self._may_have_ended()
         elif longest is not None:
             sent_s = self._sent.get(longest.seq, {}).get(longest.content, longest.made_s)
             lasts = [(longest.content, sent_s)]
@@ -145,7 +148,7 @@ class SessionOracle:
             if now_s >= longest.begun_s + self._age_s()[0] or any(
                 now_s >= at_s + self._lives_s(content.end) for content, at_s in lasts
             ):
-                self.may_end()
+                self._may_have_ended()
 
     def asks(self, content: Content) -> Sent:
         """Note that something is asked which has no number."""
@@ -254,7 +257,7 @@ class SessionOracle:
         said = (total_steps, *rest)
         if self._replies.setdefault(history, said) != said:
             self._complain(f"{self.name}: chunk {seq} got {said}, and before {self._replies[history]}")
-        if seq == 0 and sent.at_s == self._begun_s:
+        if seq == 0 and sent.at_s == self._begun_s and not any(other.seq == 0 for other in self._unanswered):
             self._born_s = self._now_s()
         if longest is None or history.seq > longest.seq:
             self._acknowledged = history
