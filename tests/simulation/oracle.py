@@ -159,7 +159,7 @@ class SessionOracle:
         now_s = self._now_s()
         used_s = max([self._used_s, *(sent.at_s + LATE_S for sent in self._unanswered)])
         is_late = 0.0 < used_s < now_s - self._expires_s(self._is_asked_to_end)
-        if self._born_s is not None:
+        if self._born_s is not None and not self._is_asked_to_end:  # the last reply outlives it
             is_late |= now_s > self._born_s + self._age_s()[1]
         if seq == 0:
             self._begun_s, self._born_s = now_s, None
