@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -45,11 +45,15 @@ from service.contract.graph_io import (
     network_outputs,
 )
 from service.contract.manifest import DECISION_SCORE, DECISION_STEP, Manifest
+from service.grpc.guard import Guard
 from service.grpc.servicer import Servicer
+from service.keys.caller import Scope
+from service.keys.credential import Token
+from service.keys.document import KeyEntry, KeyLimits, KeysDocument, SecretEntry, utc_now, write_document
 from service.models.catalog import CatalogSnapshot, ModelCatalog, group_by_name
 from service.models.model import Model
 from service.runtime.onnx import Array
-from service.settings import Batching, Limits, Retention, Settings, StoreSettings
+from service.settings import AccessSettings, Batching, Limits, Retention, Settings, StoreSettings
 from service.shutdown import drained
 from service.store.database import Connect
 
@@ -179,10 +183,10 @@ class _PartOfThisLoop:
 _servers: WeakKeyDictionary[asyncio.AbstractEventLoop, Server] = WeakKeyDictionary()
 
 
-@lru_cache(maxsize=1)
-def _config() -> uvicorn.Config:
-    """Make the application of all simulated servers, as uvicorn takes it."""
-    own = {"settings": Settings(models=Path(MODEL)), "access_keys": None}
+@cache
+def _config(*, has_keys: bool) -> uvicorn.Config:
+    """Make the application of all simulated servers with keys, or without, as uvicorn takes it."""
+    own = {"settings": Settings(models=Path(MODEL))} | ({} if has_keys else {"access_keys": None})
     shared: Any = SimpleNamespace(**{field.name: _PartOfThisLoop(field.name) for field in fields(Server)} | own)
     app = application_of(shared, lambda _: None)  # type: ignore[arg-type, return-value]
     config = uvicorn.Config(app, log_config=None, ws="none", proxy_headers=False, access_log=False)
@@ -212,11 +216,14 @@ class SimulatedServer:
         self._server = server
         self._step = step
         self._state = ServerState()
-        self.servicer = Servicer(server.open_inference, server.ingress, server.settings.limits.idle_timeout_s)
+        keys = server.access_keys
+        self._has_keys = keys is not None
+        self._guard = None if keys is None else Guard(keys, server.ingress.refused)
+        self._servicer = Servicer(server.open_inference, server.ingress, server.settings.limits.idle_timeout_s, keys)
 
     def protocol(self) -> asyncio.Protocol:
         """Make the server's end of a connection over HTTP or WebSocket."""
-        return self._server.protocol(config=_config(), server_state=self._state, app_state={})
+        return self._server.protocol(config=_config(has_keys=self._has_keys), server_state=self._state, app_state={})
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -224,6 +231,17 @@ class SimulatedServer:
         _servers[asyncio.get_running_loop()] = self._server
         async with self._server.running():
             yield
+
+    async def call(self, method: str, message: Any, context: Any) -> Any:
+        """Answer a call of gRPC. It asks for a key first, if the server has keys."""
+        if self._guard is not None:
+            details = SimpleNamespace(
+                method=f"/inference.GRPCInferenceService/{method}", invocation_metadata=context.invocation_metadata()
+            )
+            refusing = await self._guard.intercept_service(_go_on, details)
+            if refusing is not None:
+                await refusing.stream_stream(None, context)
+        return await getattr(self._servicer, method)(message, context)
 
     def offer(self, versions: Sequence[str]) -> None:
         """Offer these versions of the model from now on, and retire the others."""
@@ -239,7 +257,10 @@ class SimulatedServer:
         for connection in list(self._state.connections):
             connection.shutdown()
 
-    background_tasks = 3  # the sweep, the watch of the folder of models, and that of the event loop
+    @property
+    def background_tasks(self) -> int:
+        """Count the sweep, the watch of the folder of models, that of the event loop, and that of the keys."""
+        return 3 + self._has_keys
 
     @property
     def held(self) -> Held:
@@ -257,16 +278,39 @@ class SimulatedServer:
         )
 
 
+async def _go_on(_: Any) -> None:
+    """Let a call pass: it is made after the guard."""
+
+
+def write_keys(path: Path, most_sessions: Mapping[str, int]) -> dict[str, str]:
+    """Write a file of keys, each with the most sessions that it may have. Returns what their clients send, by name."""
+    tokens = {name: Token.new() for name in most_sessions}
+    now = utc_now()
+    entries = [
+        KeyEntry(
+            name=name,
+            scopes=(Scope.infer,),
+            limits=KeyLimits(max_sessions=most),
+            secrets=(SecretEntry.of(tokens[name], now),),
+        )
+        for name, most in most_sessions.items()
+    ]
+    write_document(path, KeysDocument(keys=tuple(entries)))
+    return {name: token.text for name, token in tokens.items()}
+
+
 def settings_of(
     store: str,
     store_timeout_s: float,
     *,
+    keys: Path | None = None,
     limits: Mapping[str, Any] = MappingProxyType({}),
     retention: Mapping[str, Any] = MappingProxyType({}),
     batching: Mapping[str, Any] = MappingProxyType({}),
 ) -> Settings:
     """Make settings of a simulated server, with a store's URL, and other values than the defaults by name."""
     named: dict[str, Any] = {
+        "access": AccessSettings(keys=keys),
         "limits": Limits(**limits),
         "retention": Retention(**retention),
         "batching": Batching(**batching),
@@ -296,7 +340,7 @@ def build_server(
         step: the network.
         carry_key: seals carried sessions.
     """
-    _config()  # outside of a loop
+    _config(has_keys=settings.access.keys is not None)  # outside of a loop
     catalog = ModelCatalog(settings.models, partial(_no_graph), is_empty=True)
     catalog.publish(CatalogSnapshot(group_by_name([_model("1", step)]), MODEL))
     server = build(

@@ -43,6 +43,8 @@ class Context:
         retry_after_s = float(names["retry_after_s"]) if "retry_after_s" in names else None
         if code is grpc.StatusCode.NOT_FOUND:
             status, problem = 404, "not-found"
+        elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and retry_after_s is not None:
+            status, problem = 429, "key-limit"
         elif retry_after_s is not None:
             status, problem = 503, "later"
         elif code is grpc.StatusCode.FAILED_PRECONDITION and expected_seq is not None:

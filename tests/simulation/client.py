@@ -38,6 +38,8 @@ class Client(ABC):
     Attributes:
         name: of its process, and of its session.
         draw: draws what it does.
+        key: name of its access key; empty without one.
+        headers: of each of its requests.
         naps: how often it does nothing for about as long as a session lives.
         leaves: how often it gives up a request.
         version: of the model, for its sessions.
@@ -46,11 +48,13 @@ class Client(ABC):
     is_patient = True  # it asks again until every fault is over
     unsure_s = 0.0  # when a request got no answer, last
 
-    def __init__(self, simulation: Simulation, name: str, chunks: int, draw: random.Random) -> None:
+    def __init__(self, simulation: Simulation, name: str, chunks: int, draw: random.Random, key: str = "") -> None:
         self.simulation = simulation
         self.name = name
         self.chunks = chunks
         self.draw = draw
+        self.key = key
+        self.headers = simulation.keyring.headers(URL, key)
         self.process = simulation.network.process(name)
         self.oracles: list[SessionOracle] = []
         self.has_ended = False
@@ -96,7 +100,7 @@ class Client(ABC):
         return oracle
 
     def new_transport(self) -> SimulatedTransport:
-        return SimulatedTransport(self.process, self.host, TIMEOUT_S)
+        return SimulatedTransport(self.process, self.host, TIMEOUT_S, self.headers)
 
     def host(self) -> str:
         """Choose a server, as a balancer that hashes on the session, and at times does not."""
@@ -157,6 +161,8 @@ class Client(ABC):
     def refused(self, oracle: SessionOracle, sent: Sent, problem: ServiceProblem) -> None:
         self.note(f"chunk {sent.seq}: {problem.status} {problem.problem}")
         simulation = self.simulation
-        if problem.status in PASSING and not simulation.may_refuse(sent.at_s, is_patient=self.is_patient):
+        if problem.status == 429:
+            simulation.keyring.refuses(self.key, problem, sent.at_s)
+        elif problem.status in PASSING and not simulation.may_refuse(sent.at_s, is_patient=self.is_patient):
             simulation.complain(f"{self.name}: chunk {sent.seq}: {problem}, and nothing was wrong")
         oracle.refuses(sent, problem.status, problem.problem or "", problem.expected_seq)

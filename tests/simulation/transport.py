@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from websockets.client import ClientProtocol
@@ -37,10 +37,18 @@ class SimulatedTransport:
 
     Args:
         host: names the server for the next request or connection, as a balancer would.
+        headers: of all requests.
     """
 
-    def __init__(self, process: Process, host: Callable[[], str], timeout_s: float) -> None:
+    def __init__(
+        self,
+        process: Process,
+        host: Callable[[], str],
+        timeout_s: float,
+        headers: Mapping[str, str],
+    ) -> None:
         self._process = process
+        self._headers = headers
         self.host = host
         self._timeout_s = timeout_s
         self._idle: dict[str, _Http] = {}
@@ -76,7 +84,9 @@ class SimulatedTransport:
                 if connection is None or connection.is_lost:
                     _, connection = await self._process.connect(_Http, host, PORT)
                     assert connection is not None
-                headers = "".join(f"{name}: {value}\r\n" for name, value in request.all_headers.items())
+                headers = "".join(
+                    f"{name}: {value}\r\n" for name, value in {**self._headers, **request.all_headers}.items()
+                )
                 head = f"{request.method} {request.target} HTTP/1.1\r\nHost: {host}\r\n{headers}"
                 length = f"Content-Length: {len(request.content)}\r\n\r\n"
                 response = await connection.answer(f"{head}{length}".encode() + request.content)
@@ -98,7 +108,9 @@ class SimulatedTransport:
         host, socket = self.host(), None
         try:
             async with asyncio.timeout(self._timeout_s):
-                _, socket = await self._process.connect(lambda: _Socket(f"ws://{host}:{PORT}{target}"), host, PORT)
+                _, socket = await self._process.connect(
+                    lambda: _Socket(f"ws://{host}:{PORT}{target}", self._headers), host, PORT
+                )
                 await socket.opened
         except asyncio.CancelledError:
             if socket is not None:
@@ -170,7 +182,8 @@ class _Http(asyncio.Protocol):
 class _Socket(asyncio.Protocol):
     """A WebSocket."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, headers: Mapping[str, str]) -> None:
+        self._headers = headers
         self._protocol = ClientProtocol(parse_uri(uri), subprotocols=["hetsyn.v1"])  # type: ignore[list-item]
         self._frames: asyncio.Queue[bytes | str | None] = asyncio.Queue()
         self._parts: list[bytes] = []
@@ -179,7 +192,9 @@ class _Socket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
-        self._protocol.send_request(self._protocol.connect())
+        request = self._protocol.connect()
+        request.headers.update(self._headers)
+        self._protocol.send_request(request)
         self._flush()
 
     def data_received(self, data: bytes) -> None:

@@ -25,8 +25,10 @@ from service.simulated import (
 from tests.simulation.calls import Aborted, Context
 from tests.simulation.client import TIMEOUT_S, Client
 from tests.simulation.database import Database
+from tests.simulation.keys import PROBE, Keyring
 from tests.simulation.loop import Process, Stuck, Threads, World
 from tests.simulation.network import Network
+from tests.simulation.opener import Opener
 from tests.simulation.ours import Carried, Infer, Stream, Streams
 from tests.simulation.transport import PORT
 from tests.simulation.valkey import Cluster, Valkey
@@ -40,6 +42,8 @@ KINDS: dict[str, type[Client]] = {
     "wild": Wild,
     "wilder": Wild,
 }
+ALL_KINDS: dict[str, type[Client]] = {**KINDS, "opener": Opener}
+KEY_NAMES = ("red", "blue")
 STORES = ("memory", "file", "valkey", "cluster")
 FAULTS = (
     "kill",
@@ -105,6 +109,7 @@ class ClientPlan:
     seed: int
     begins_s: float
     chunks: int
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class Plan:
         versions: of the model, at first.
         many_share: share of clients of ``/streams`` with very many sessions.
         roaming: share of requests for which the balancer does not choose the session's server.
+        keys: the most sessions of each access key; empty if everybody is let in.
     """
 
     seed: int
@@ -139,6 +145,7 @@ class Plan:
     batching: Mapping[str, float]
     clients: tuple[ClientPlan, ...]
     faults: tuple[FaultPlan, ...]
+    keys: Mapping[str, int]
 
 
 def drawn(seed: int) -> Plan:
@@ -173,10 +180,19 @@ def drawn(seed: int) -> Plan:
     batching = {name: choose(draw) for name, choose in BATCHING.items() if draw.random() < 0.3}
     if work_s:
         batching["inline_s"] = 0.0
+    keys = {name: draw.randint(1, 4) for name in KEY_NAMES} if draw.random() < 0.15 else {}
+    openers = draw.choice((0.5, 1.0)) if keys else draw.choice((0.0, 0.0, 0.3))
+    clients = tuple(_with_key(client, openers, keys, draw) for client in clients)
     return Plan(
         seed, store, servers, pace, session_idle_s, sweep_s, age_s, versions, many_share, roaming, limits, batching,
-        clients, faults,
+        clients, faults, keys,
     )  # fmt: skip
+
+
+def _with_key(client: ClientPlan, openers: float, keys: Mapping[str, int], draw: random.Random) -> ClientPlan:
+    """Give a client a key, if there are keys, and let a share of the clients be openers."""
+    kind = "opener" if draw.random() < openers else client.kind
+    return replace(client, kind=kind, key=draw.choice([*keys]) if keys else "")
 
 
 class Host:
@@ -258,6 +274,7 @@ class Simulation:
         self.cluster: Cluster | None = None
         self.hosts: list[Host] = []
         self.clients: list[Client] = []
+        self.keyring: Keyring
 
     def complain(self, what: str) -> None:
         self.world.note("oracle", what)
@@ -275,7 +292,10 @@ class Simulation:
             "session_idle_s": plan.session_idle_s, "session_age_s": plan.age_s, "ended_keep_s": ENDED_KEEP_S,
             "sweep_interval_s": plan.sweep_s,
         }  # fmt: skip
-        return settings_of(url, STORE_TIMEOUT_S, limits=plan.limits, retention=retention, batching=plan.batching)
+        keys = self.keyring.path
+        return settings_of(
+            url, STORE_TIMEOUT_S, keys=keys, limits=plan.limits, retention=retention, batching=plan.batching
+        )
 
     def lives_s(self, has_ended: bool) -> float:
         """Return how long a session stays at least after a chunk, by whatever clock."""
@@ -288,15 +308,19 @@ class Simulation:
         return self.plan.age_s - self.clocks_apart_s, self.plan.age_s + self.clocks_apart_s
 
     @property
+    def is_short_of_room(self) -> bool:
+        return bool(SHORT_OF_ROOM & self.plan.limits.keys())
+
+    @property
     def many_share(self) -> float:
         """Return the share of clients of ``/streams`` with very many sessions: 0 if there is no room for them."""
-        return 0.0 if SHORT_OF_ROOM & self.plan.limits.keys() else self.plan.many_share
+        return 0.0 if self.is_short_of_room or self.plan.keys else self.plan.many_share
 
     def may_refuse(self, sent_s: float, *, is_patient: bool) -> bool:
         """Return whether a request that was sent then may be told to come again later, or never gets through."""
         if is_patient:
-            return bool(SHORT_OF_ROOM & self.plan.limits.keys())
-        return bool(self.plan.limits) or sent_s <= self.disturbed_until_s
+            return self.is_short_of_room
+        return bool(self.plan.limits or self.plan.keys) or sent_s <= self.disturbed_until_s
 
     def expires_s(self, may_have_ended: bool) -> float:
         """Return how long after its last use a session stays at most, by whatever clock."""
@@ -322,6 +346,7 @@ class Simulation:
         (host,) = (host for host in self.hosts if host.name == name)
         answer = process.create_future()
         serving: list[asyncio.Task[None]] = []
+        metadata = [(name.lower(), value) for name, value in client.headers.items()]
 
         def tell(result: Any) -> None:
             def arrive() -> None:
@@ -332,7 +357,7 @@ class Simulation:
 
         async def serve() -> None:
             try:
-                tell(await getattr(host.server.servicer, method)(message, Context(process.name)))
+                tell(await host.server.call(method, message, Context(process.name, metadata)))
             except Aborted as aborted:
                 tell(aborted.problem)
 
@@ -375,11 +400,13 @@ class Simulation:
                 for process in self.network.processes:
                     process.bury()
                 self.database.close()
+                self.keyring.close()
                 gc.enable()
         return self.complaints + world.faults
 
     def _begin(self) -> None:
         world, plan = self.world, self.plan
+        self.keyring = Keyring(self, plan.keys)
         if plan.store == "valkey":
             self.stores = [Valkey(self.network, "store")]
         elif plan.store == "cluster":
@@ -392,7 +419,7 @@ class Simulation:
         for number, client in enumerate(plan.clients):
             draw = random.Random(client.seed)
             name = f"{client.kind}{number}"
-            self.clients.append(KINDS[client.kind](self, name, client.chunks, draw))
+            self.clients.append(ALL_KINDS[client.kind](self, name, client.chunks, draw, client.key))
             world.after(STARTED_S + client.begins_s, self.clients[-1].begin)
         for fault in plan.faults:
             world.after(STARTED_S + fault.at_s, partial(self._strike, fault))
@@ -515,11 +542,11 @@ class Simulation:
 
     def _probe(self) -> None:
         """Let a new client of every server have its chunks answered: no turn and no permit is missing."""
-        world = self.world
+        world, key = self.world, PROBE if self.plan.keys else ""
         for host in self.hosts:
             probes = (
-                Infer(self, f"probe-{host.name}", 2, random.Random(0)),
-                Streams(self, host.name, 2, random.Random(0)),
+                Infer(self, f"probe-{host.name}", 2, random.Random(0), key),
+                Streams(self, host.name, 2, random.Random(0), key),
             )
             probes[1].count = 1
             for probe in probes:
