@@ -159,7 +159,7 @@ class Process(asyncio.BaseEventLoop):
 
     Attributes:
         clock_s: how far its wall clock is ahead.
-        is_paused: it runs nothing, as after SIGSTOP.
+        is_paused: it runs nothing, as after SIGSTOP; its threads go on if it ``is_stalled``.
         slow_s: mean time of a message to or from it, besides the latency.
         is_dead: it was killed, and never runs again.
     """
@@ -171,7 +171,7 @@ class Process(asyncio.BaseEventLoop):
         self.world = world
         self.name = name
         self.clock_s = self.slow_s = 0.0
-        self.is_listed = self.is_paused = self.is_dead = False
+        self.is_listed = self.is_paused = self.is_stalled = self.is_dead = False
         self._ready: deque[asyncio.Handle] = deque()
         self.set_exception_handler(self._unhandled)
 
@@ -233,7 +233,7 @@ class Process(asyncio.BaseEventLoop):
             self.world.running = None
 
     def resume(self) -> None:
-        self.is_paused = False
+        self.is_paused = self.is_stalled = False
         if self._ready and not self.is_dead:
             self.world.is_ready(self)
 
@@ -286,7 +286,7 @@ class Threads(Executor):
         process, world = self._process, self._process.world
 
         def work() -> None:
-            if process.is_paused:
+            if process.is_paused and not process.is_stalled:
                 world.after(world.latency_s(), work)
                 return
             if process.is_dead or not future.set_running_or_notify_cancel():

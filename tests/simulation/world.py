@@ -48,6 +48,7 @@ STORES = ("memory", "file", "valkey", "cluster")
 FAULTS = (
     "kill",
     "pause",
+    "stall",
     "cut",
     "drain",
     "clock",
@@ -80,7 +81,7 @@ ENDED_KEEP_S = 20.0
 STORE_TIMEOUT_S = 1.0
 DRAINED_S = 10.0  # a server that drains has ended
 RECOVERY_S = 5.0  # after a fault: a cluster finds its nodes
-SILENCING = {"kill", "pause", "cut", "drain"}  # after these, requests may get no answer
+SILENCING = {"kill", "pause", "stall", "cut", "drain"}  # after these, requests may get no answer
 SEVERE = {*SILENCING, "store-kill", "store-lose", "store-pause", "store-reset", "store-fail", "store-full", "move"}
 NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
@@ -433,7 +434,7 @@ class Simulation:
         world.note("fault", f"{fault.kind} for {lasts_s:.3f} s")
         until_s = world.now_s + lasts_s + RECOVERY_S + (DRAINED_S if fault.kind == "drain" else 0.0)
         self.faults_end_s = max(self.faults_end_s, until_s)
-        if fault.kind in SEVERE:
+        if fault.kind in SEVERE and not (fault.kind == "stall" and self.plan.store == "file"):
             self.disturbed_until_s = max(self.disturbed_until_s, until_s)
         if fault.kind in SILENCING:
             self.silent_until_s = max(self.silent_until_s, until_s)
@@ -448,8 +449,9 @@ class Simulation:
             else:
                 host.drain()
             world.after(max(lasts_s, 0.5) + (DRAINED_S if fault.kind == "drain" else 0.0), partial(self._restart, host))
-        elif fault.kind == "pause":
+        elif fault.kind in ("pause", "stall"):
             process = host.process
+            process.is_stalled = fault.kind == "stall"
             process.is_paused = True
             host.paused_until_s = world.now_s + lasts_s
             world.after(lasts_s, process.resume)
