@@ -139,7 +139,8 @@ class LiveStreams(Reconnecting):
             more = opened[first].more
             if not more.get("retryable") or self._patience.is_over((yield Now()), 0.0):
                 detail = more.get("detail", "it has ended: begin another one under a new id")
-                raise ServiceProblem(int(more.get("status", 409)), f"session {ids[first]!r}: {detail}", None, None)
+                status, problem = int(more.get("status", 409)), more.get("problem", "session-ended")
+                raise ServiceProblem(status, f"session {ids[first]!r}: {detail}", None, None, problem)
             yield Pause(self._patience.pause_s(more.get("retry_after_s") or 0.0, 0.0))
         for handle, name, row in zip(handles, ids, opened, strict=True):
             self._pending.add(handle, name, row.next_seq)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import Simulation
 
 PROBE = "probe"  # the key of those who look at a server at the end
-RECOUNT_S = 4.0  # a server asks the store once a second what has ended elsewhere; the store takes its time
+RECOUNT_S = 2.0  # a server asks the store once a second what has ended elsewhere; the store takes its time
 
 
 class Rented:

@@ -206,6 +206,9 @@ class Streams(Client):
 
     def _may_be_refused(self, problem: ServiceProblem, oracles: list[SessionOracle]) -> bool:
         simulation = self.simulation
+        if problem.status == 429:
+            simulation.keyring.refuses(self.key, problem, self._heard_s)
+            return True
         if problem.status in PASSING:
             return simulation.may_refuse(self._heard_s, is_patient=self.is_patient)
         lives_s = min(simulation.lives_s(False), simulation.age_s()[0])  # also of what was not acknowledged

@@ -321,7 +321,7 @@ class Simulation:
         """Return whether a request that was sent then may be told to come again later, or never gets through."""
         if is_patient:
             return self.is_short_of_room
-        return bool(self.plan.limits or self.plan.keys) or sent_s <= self.disturbed_until_s
+        return bool(self.plan.limits) or sent_s <= self.disturbed_until_s
 
     def expires_s(self, may_have_ended: bool) -> float:
         """Return how long after its last use a session stays at most, by whatever clock."""
