@@ -299,7 +299,8 @@ class SessionOracle:
         elif longest is not None and (seq, sent.content) == (longest.seq, longest.content) and problem in forgotten:
             self._complain(f"{self.name}: chunk {seq}, repeated, was refused as {problem}")
         elif problem == "model-mismatch":
-            if sent.is_late and seq == 0 and self._begun_s == sent.at_s:
+            is_alone = self._acknowledged is None and not any(other.seq == 0 for other in self._unanswered)
+            if sent.is_late and seq == 0 and is_alone and self._begun_s == sent.at_s:
                 self._complain(f"{self.name}: chunk 0 was refused: another model's session, long after it has expired")
         elif problem in ("out-of-order", "conflicting-chunk"):
             least = 0 if longest is None else longest.seq + 1
