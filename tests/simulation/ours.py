@@ -183,6 +183,10 @@ class Streams(Client):
             if self.draw.random() < 0.7:
                 await self._end(streams, sessions, handles)
                 self._take(await run(streams._wait()), sessions)
+        except ServiceUnreachable as error:
+            self.note(f"gives up: {error}")
+            if not self.simulation.plan.limits:
+                raise
         except ServiceProblem as problem:
             self.note(f"is refused: {problem}")
             if not self._may_be_refused(problem, oracles):
