@@ -240,18 +240,18 @@ class Process(asyncio.BaseEventLoop):
     def kill(self) -> None:
         """End it at once: nothing of it runs any more."""
         self.is_dead = True
-        self._ready.clear()
 
     def bury(self) -> None:
         """End the tasks of a killed process, after the world's end: Python would complain about them."""
         self.kill()
-        self._ready.clear()
         for _ in range(BURIAL_ROUNDS):
             for task in asyncio.all_tasks(self):
                 task.cancel()
             with self.running():
                 for _ in range(len(self._ready)):
-                    self._ready.popleft()._run()
+                    handle = self._ready.popleft()
+                    if not handle._cancelled:
+                        handle._run()
             if not asyncio.all_tasks(self):
                 break
         self._ready.clear()
