@@ -58,8 +58,8 @@ class _OpenedRow(NamedTuple):
 class LiveStreams(Reconnecting):
     """Many sessions. Use it as a context manager; those that were not ended stay on the server.
 
-    Its methods raise ServiceProblem if the server ends the connection for good, ServiceUnreachable if it does not
-    answer, and InputError for input that cannot be sent.
+    Its methods raise ServiceProblem if the server ends the connection for good, or has room for no chunk however often
+    it is asked, ServiceUnreachable if it does not answer, and InputError for input that cannot be sent.
 
     Args:
         url: as ``http://127.0.0.1:8000``.
@@ -96,6 +96,7 @@ class LiveStreams(Reconnecting):
         super().__init__(access.url, target("/streams", query), options)
         self._transport = Transport(access, self._timeout_s, sleep=sleep)
         self._pending = Pending()
+        self._later: ServiceProblem | None = None  # the last refusal that asked to send a chunk again
         self._handles = count()
         self.begin: Frame = {}
 
@@ -251,11 +252,13 @@ class LiveStreams(Reconnecting):
         results = unpack_results(content)
         if APPLIED in results.status:
             self._patience.answered()
+        for row, more in results.more.items():
+            if more.get("retryable"):
+                self._later = ServiceProblem(int(results.status[row]), more["detail"], None, None, more["problem"])
         again, pause_s = self._pending.take(results)
         if again:
-            if self._patience.is_over((yield Now()), 0.0):
-                row, more = next((row, more) for row, more in results.more.items() if more.get("retryable"))
-                raise ServiceProblem(int(results.status[row]), more["detail"], None, None, more["problem"])
+            if self._later is not None and self._patience.is_over((yield Now()), 0.0):
+                raise self._later
             yield Pause(self._patience.pause_s(pause_s, 0.0))
             yield from self._send_all(self._pending.repeat(again))
         return [results]

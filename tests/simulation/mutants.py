@@ -1,4 +1,4 @@
-"""Plant defects, one at a time, and see that a seed finds each: ``python -m tests.simulation.mutants [FOLDER...]``.
+"""Plant defects, one at a time, and see that a seed finds each: ``python -m tests.simulation.mutants [NAME...]``.
 
 The patches are those of ``simulated``, ``unseen`` and ``history`` in ``tests/mutants``. A patch that no longer applies
 has to be renewed. Worlds run from seed 0 until one fails.

@@ -23,16 +23,16 @@ from service.simulated import (
     settings_of,
 )
 from tests.simulation.calls import Aborted, Context
-from tests.simulation.client import TIMEOUT_S, Client
+from tests.simulation.clients.base import TIMEOUT_S, Client
+from tests.simulation.clients.opener import Opener
+from tests.simulation.clients.ours import Carried, Infer, Stream, Streams
+from tests.simulation.clients.wild import Wild
 from tests.simulation.database import Database
 from tests.simulation.keys import PROBE, Keyring
 from tests.simulation.loop import Process, Stuck, Threads, World
 from tests.simulation.network import Network
-from tests.simulation.opener import Opener
-from tests.simulation.ours import Carried, Infer, Stream, Streams
 from tests.simulation.transport import PORT
 from tests.simulation.valkey import Cluster, Valkey
-from tests.simulation.wild import Wild
 
 KINDS: dict[str, type[Client]] = {
     "infer": Infer,

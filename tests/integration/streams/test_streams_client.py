@@ -160,7 +160,14 @@ def test_what_is_wrong_gets_a_sentence(url: str) -> None:
         pass
 
 
-def test_a_server_that_never_has_room_is_given_up(tmp_path: Path) -> None:
+def _send_and_wait(streams: LiveStreams, handles: list[int], chunks: int) -> None:
+    for _ in range(chunks):
+        streams.send(handles, [sound(800, 1)])
+    streams.wait()
+
+
+@pytest.mark.parametrize("chunks", [1, 3])  # those behind a refused chunk are refused as out of order
+def test_a_server_that_never_has_room_is_given_up(tmp_path: Path, chunks: int) -> None:
     write_artifact(tmp_path)
     slept: list[float] = []
     app = create_app(make_settings(tmp_path, max_sessions=1, client_share=1.0), ModelCatalog(tmp_path, load_fake))
@@ -168,7 +175,7 @@ def test_a_server_that_never_has_room_is_given_up(tmp_path: Path) -> None:
         for _ in range(2):  # a session of two chunks makes room for nobody
             first.send(sound(800, 1), 8000)
         with LiveStreams(url, sample_rate_hz=8000, repeats=3, patience_s=0.0, sleep=slept.append) as streams:
-            streams.send(streams.open(["s"]), [sound(800, 1)])
+            handles = streams.open(["s"])
             with pytest.raises(ServiceProblem) as caught:
-                streams.wait()
+                _send_and_wait(streams, handles, chunks)
     assert (caught.value.status, len(slept)) == (503, 3)

@@ -12,8 +12,8 @@ from hetsyn_client.access import access_of
 from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
 from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps
 from hetsyn_client.protocol.steps import Broken, Request
-from tests.simulation.client import TIMEOUT_S, URL, Client
-from tests.simulation.doors import Door, Doors
+from tests.simulation.clients.base import TIMEOUT_S, URL, Client
+from tests.simulation.clients.doors import Door, Doors
 from tests.simulation.oracle import LATE_S, PASSING, Content, Sent, SessionOracle
 
 NEXT = (0, 0, 0, 0, 0, -1, -1, -2, 1)

@@ -15,12 +15,12 @@ from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps
 from hetsyn_client.protocol.steps import Request
 from hetsyn_client.sources.bodies import events_body
 from service.simulated import CHANNELS, MODEL, OUTPUTS
-from tests.simulation.client import TIMEOUT_S, URL, packed
+from tests.simulation.clients.base import TIMEOUT_S, URL, packed
 from tests.simulation.oracle import Content
 from tests.simulation.transport import SimulatedTransport
 
 if TYPE_CHECKING:
-    from tests.simulation.wild import Wild
+    from tests.simulation.clients.wild import Wild
 
 Door = Callable[[SimulatedTransport, Content, int | None, bool], Any]
 """Sends a chunk with its number, or with none; and whether the session begins with it."""

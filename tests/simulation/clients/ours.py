@@ -11,12 +11,11 @@ from hetsyn_client.columns import APPLIED, Results
 from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
 from hetsyn_client.many import LiveStreams
 from hetsyn_client.protocol.calls import Calls, SessionOptions
-from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps
-from hetsyn_client.protocol.reconnecting import ConnectionOptions
+from hetsyn_client.protocol.live_steps import LiveSteps
 from hetsyn_client.protocol.session_steps import SessionSteps
 from hetsyn_client.protocol.steps import Broken, Request, Steps
 from hetsyn_client.sources.bodies import events_body
-from tests.simulation.client import PATIENCE, URL, Client, packed
+from tests.simulation.clients.base import PATIENCE, URL, Client, packed
 from tests.simulation.oracle import PASSING, Content, Sent, SessionOracle
 
 MANY = 130  # sessions of one connection: a frame is applied in slices
@@ -125,7 +124,8 @@ class Stream(Client):
 
     def _new_stream(self) -> LiveSteps:
         self._thinks = self.draw.choice((0.0, 0.5, 1.0))  # how often it waits before a chunk
-        options = LiveOptions(version=self.version, session=self.name, interim=self.draw.random() < 0.7, **PATIENCE)  # type: ignore[typeddict-item]  # of mypy alone
+        is_told = self.draw.random() < 0.7
+        options: Any = {**PATIENCE, "version": self.version, "session": self.name, "interim": is_told}
         return LiveSteps(access_of(URL, {}), options)
 
     def _judge(self, problem: ServiceProblem) -> None:
@@ -165,7 +165,7 @@ class Streams(Client):
 
     async def _stream(self, names: list[str], chunks_each: int) -> None:
         run = self.transport.run
-        options: ConnectionOptions = {**PATIENCE, "version": self.version}  # type: ignore[typeddict-item]  # of mypy alone
+        options: Any = {**PATIENCE, "version": self.version}
         streams = LiveStreams(URL, **options)
         oracles = [self.new_oracle(name) for name in names]
         self._heard_s = self.process.time()

@@ -10,7 +10,7 @@ from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
 from hetsyn_client.protocol.calls import Calls, checked
 from hetsyn_client.protocol.steps import Broken, Request
 from hetsyn_client.sources.bodies import events_body
-from tests.simulation.client import TIMEOUT_S, URL, Client, packed
+from tests.simulation.clients.base import TIMEOUT_S, URL, Client, packed
 from tests.simulation.keys import Rented
 from tests.simulation.oracle import LATE_S, PASSING, Content, Sent
 from tests.simulation.transport import SimulatedTransport
