@@ -15,7 +15,7 @@ from tests.simulation.world import Simulation, drawn
 from tests.support.paths import ROOT
 from tests.support.seed import SEED
 
-WORLDS, PARTS = 200, 10
+WORLDS, PARTS = 64, 8
 NIGHT_WORLDS, NIGHT_PARTS = 100_000, 200
 
 
