@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 
@@ -20,24 +20,41 @@ def relayed_with_tls(port: int, certificate: Path, key: Path) -> Iterator[tuple[
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     heads: list[str] = []
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
                 writer.write(data)
                 await writer.drain()
-        writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, OSError):
+        with closing(writer), suppress(asyncio.IncompleteReadError, OSError):
             head = await reader.readuntil(b"\r\n\r\n")
             heads.append(head.decode())
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
-            server_writer.write(head)
-            await asyncio.gather(pump(reader, server_writer), pump(server_reader, writer))
+            with closing(server_writer):
+                server_writer.write(head)
+                pumps = [asyncio.ensure_future(pump(reader, server_writer))]
+                pumps.append(asyncio.ensure_future(pump(server_reader, writer)))
+                try:
+                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in pumps:
+                        task.cancel()
+                    await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def serve_and_hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve, with a reference to it: the loop holds none, so a collection in another thread could end it."""
+        task = asyncio.current_task()
+        serving.add(task)
+        try:
+            await serve(reader, writer)
+        finally:
+            serving.discard(task)
 
     loop = asyncio.new_event_loop()
-    listening = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
+    listening = loop.run_until_complete(asyncio.start_server(serve_and_hold, "127.0.0.1", 0, ssl=context))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
