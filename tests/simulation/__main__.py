@@ -11,7 +11,8 @@ import logging
 import sys
 import time
 
-from tests.simulation.world import Plan, Simulation, drawn, shrunk
+from tests.simulation.plan import Plan, drawn, shrunk
+from tests.simulation.world import Simulation
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if arguments.worlds is None:
-        return _replay(shrunk(drawn(arguments.seed)))
+        return _replay(shrunk(drawn(arguments.seed), lambda plan: bool(Simulation(plan).run())))
     begun_s, chunks, failed = time.process_time(), 0, []
     for seed in range(arguments.seed, arguments.seed + arguments.worlds):
         simulation = Simulation(drawn(seed))

@@ -51,6 +51,14 @@ class Database:
 
         return sqlite3.connect(self._name, uri=True, factory=Connection, **options)
 
+    @property
+    def records(self) -> int:
+        """Count the rows of all tables."""
+        if self._kept is None:
+            return 0
+        tables = self._kept.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return sum(self._kept.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for (name,) in tables)
+
     def close(self) -> None:
         if self._kept is not None:
             self._kept.close()

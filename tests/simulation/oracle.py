@@ -305,7 +305,9 @@ class SessionOracle:
         elif problem in ("out-of-order", "conflicting-chunk"):
             least = 0 if longest is None else longest.seq + 1
             most = 1 + max((one.seq for one in self._by_reply.values()), default=-1)
-            if expected_seq is None or not least <= expected_seq <= most:
+            if problem == "out-of-order" and expected_seq == seq:
+                self._complain(f"{self.name}: chunk {seq} was refused as out of order, and is the next one")
+            elif expected_seq is None or not least <= expected_seq <= most:
                 self._complain(f"{self.name}: chunk {seq}: expected_seq is {expected_seq}, not {least} to {most}")
         elif problem == "session-ended":
             if not self._is_asked_to_end:

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.simulation.world import Simulation, drawn
+from tests.simulation.plan import drawn
+from tests.simulation.world import Simulation
 from tests.support.paths import ROOT
 from tests.support.seed import SEED
 

@@ -103,6 +103,10 @@ class Valkey:
             return None
         return found[0]
 
+    def keys_beyond(self, when_s: float) -> int:
+        """Count the keys that live longer."""
+        return sum(end_s > when_s for _, end_s in self.data.values())
+
     def run(self, arguments: Sequence[bytes], *, is_asking: bool = False) -> Any:
         """Run a command. Raises Refusal."""
         name = arguments[0].upper()

@@ -1,16 +1,10 @@
-"""One world: what a seed draws, and what comes of it.
-
-A plan says which servers, store and clients there are, and which faults come when. It is a value, so a failing one can
-be made smaller: ``shrunk`` drops faults and clients while the world still fails.
-"""
+"""One world: servers, a store, clients and faults, as a plan says."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +25,7 @@ from tests.simulation.database import Database
 from tests.simulation.keys import PROBE, Keyring
 from tests.simulation.loop import Process, Stuck, Threads, World
 from tests.simulation.network import Network
+from tests.simulation.plan import FaultPlan, Plan
 from tests.simulation.transport import PORT
 from tests.simulation.valkey import Cluster, Valkey
 
@@ -40,41 +35,10 @@ KINDS: dict[str, type[Client]] = {
     "stream": Stream,
     "streams": Streams,
     "wild": Wild,
-    "wilder": Wild,
-}
-ALL_KINDS: dict[str, type[Client]] = {**KINDS, "opener": Opener}
-KEY_NAMES = ("red", "blue")
-STORES = ("memory", "file", "valkey", "cluster")
-FAULTS = (
-    "kill",
-    "pause",
-    "stall",
-    "cut",
-    "drain",
-    "clock",
-    "store-kill",
-    "store-lose",
-    "store-pause",
-    "store-reset",
-    "store-fail",
-    "store-full",
-    "move",
-    "reload",
-)
-LIMITS: dict[str, Callable[[random.Random], float]] = {
-    "max_sessions": lambda draw: draw.choice((2, 5, 10, 70)),
-    "max_session_bytes": lambda draw: draw.randint(5_000, 20_000),
-    "max_waiting": lambda draw: draw.randint(2, 8),
-    "max_waiting_steps": lambda draw: draw.randint(200, 1000),
-    "queue_timeout_s": lambda draw: draw.uniform(0.05, 2.0),
-    "client_share": lambda draw: draw.choice((0.3, 1.0)),
-}
-BATCHING: dict[str, Callable[[random.Random], float]] = {
-    "max_batch": lambda draw: draw.randint(1, 4),
-    "engine_threads": lambda draw: 1,  # noqa: ARG005
-    "inline_s": lambda draw: 0.0,  # noqa: ARG005
+    "opener": Opener,
 }
 SHORT_OF_ROOM = {"max_sessions", "max_session_bytes", "client_share"}  # limits of sessions in memory
+FORGOTTEN_S = 400.0  # after it, a store has no record of an expired session
 LONGEST_S = 600.0  # of virtual time, until all clients have ended
 STARTED_S = 5.0  # servers are ready
 ENDED_KEEP_S = 20.0
@@ -83,117 +47,8 @@ DRAINED_S = 10.0  # a server that drains has ended
 RECOVERY_S = 5.0  # after a fault: a cluster finds its nodes
 SILENCING = {"kill", "pause", "stall", "cut", "drain"}  # after these, requests may get no answer
 SEVERE = {*SILENCING, "store-kill", "store-lose", "store-pause", "store-reset", "store-fail", "store-full", "move"}
+LIMITED = {"overloaded", "later", None}  # problems that a limit explains; "later" has any reason
 NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0, 0)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How close to one another things happen.
-
-    Attributes:
-        think_s: mean time of a client between two chunks.
-        work_s: mean time of a batch on a thread of the engine, besides the latency.
-        store_s: the same of a message to or from the store, or of a transaction.
-        early_share, early_s: of ``World``.
-    """
-
-    think_s: float
-    work_s: float
-    store_s: float
-    early_share: float
-    early_s: float
-
-
-@dataclass(frozen=True)
-class ClientPlan:
-    kind: str
-    seed: int
-    begins_s: float
-    chunks: int
-    key: str = ""
-
-
-@dataclass(frozen=True)
-class FaultPlan:
-    kind: str
-    at_s: float
-    lasts_s: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What happens in a world, but for the order of things.
-
-    Attributes:
-        versions: of the model, at first.
-        many_share: share of clients of ``/streams`` with very many sessions.
-        roaming: share of requests for which the balancer does not choose the session's server.
-        keys: the most sessions of each access key; empty if everybody is let in.
-    """
-
-    seed: int
-    store: str
-    servers: int
-    pace: Pace
-    session_idle_s: float
-    sweep_s: float
-    age_s: float
-    versions: tuple[str, ...]
-    many_share: float
-    roaming: float
-    limits: Mapping[str, float]
-    batching: Mapping[str, float]
-    clients: tuple[ClientPlan, ...]
-    faults: tuple[FaultPlan, ...]
-    keys: Mapping[str, int]
-
-
-def drawn(seed: int) -> Plan:
-    """Draw a plan."""
-    draw = random.Random(seed)
-    store = draw.choice(STORES)
-    servers = 1 if store == "memory" else draw.randint(1, 3)
-    work_s = draw.choice((0.0, 0.0, 0.01, 0.1))
-    store_s = draw.choice((0.0, 0.0, 0.005))
-    pace = Pace(
-        draw.choice((0.0, 0.01, 0.25)), work_s, store_s, draw.choice((0.05, 0.5, 0.8)), draw.choice((0.002, 0.05))
-    )
-    span_s = 20 * (pace.think_s + pace.work_s + 0.02)
-    clients = tuple(
-        ClientPlan(draw.choice([*KINDS]), draw.getrandbits(32), draw.uniform(0, span_s / 2), draw.randint(3, 25))
-        for _ in range(draw.randint(3, 12))
-    )
-    faults = tuple(
-        FaultPlan(
-            draw.choice(FAULTS),
-            draw.uniform(0, span_s),
-            draw.expovariate(draw.choice((0.1, 0.5))),
-            draw.getrandbits(32),
-        )
-        for _ in range(draw.choice((0, 1, 2, 4, 8)))
-    )
-    session_idle_s, sweep_s = draw.choice(((30.0, 15.0), (4.0, 2.0), (4.0, 60.0)))
-    age_s = draw.choice((86_400.0, 86_400.0, 86_400.0, 3.0))
-    versions = draw.choice((("1",), ("1", "2")))
-    many_share, roaming = draw.choice((0.0, 0.0, 0.0, 0.5)), draw.choice((0.02, 0.1, 0.5))
-    limits = {name: choose(draw) for name, choose in LIMITS.items() if draw.random() < 0.2}
-    batching = {name: choose(draw) for name, choose in BATCHING.items() if draw.random() < 0.3}
-    if work_s:
-        batching["inline_s"] = 0.0
-    keys = {name: draw.randint(1, 4) for name in KEY_NAMES} if draw.random() < 0.15 else {}
-    openers = draw.choice((0.5, 1.0)) if keys else draw.choice((0.0, 0.0, 0.3))
-    clients = tuple(_with_key(client, openers, keys, draw) for client in clients)
-    return Plan(
-        seed, store, servers, pace, session_idle_s, sweep_s, age_s, versions, many_share, roaming, limits, batching,
-        clients, faults, keys,
-    )  # fmt: skip
-
-
-def _with_key(client: ClientPlan, openers: float, keys: Mapping[str, int], draw: random.Random) -> ClientPlan:
-    """Give a client a key, if there are keys, and let a share of the clients be openers."""
-    kind = "opener" if draw.random() < openers else client.kind
-    return replace(client, kind=kind, key=draw.choice([*keys]) if keys else "")
 
 
 class Host:
@@ -317,11 +172,14 @@ class Simulation:
         """Return the share of clients of ``/streams`` with very many sessions: 0 if there is no room for them."""
         return 0.0 if self.is_short_of_room or self.plan.keys else self.plan.many_share
 
-    def may_refuse(self, sent_s: float, *, is_patient: bool) -> bool:
-        """Return whether a request that was sent then may be told to come again later, or never gets through."""
-        if is_patient:
-            return self.is_short_of_room
-        return bool(self.plan.limits) or sent_s <= self.disturbed_until_s
+    def may_refuse(self, sent_s: float, problem: str | None, *, is_patient: bool) -> bool:
+        """Return whether a request that was sent then may be told to come again later, or never gets through.
+
+        Args:
+            problem: the code of the last refusal, or None if it is not known.
+        """
+        is_limited = problem in LIMITED and (self.is_short_of_room if is_patient else bool(self.plan.limits))
+        return is_limited or (not is_patient and sent_s <= self.disturbed_until_s)
 
     def expires_s(self, may_have_ended: bool) -> float:
         """Return how long after its last use a session stays at most, by whatever clock."""
@@ -420,7 +278,7 @@ class Simulation:
         for number, client in enumerate(plan.clients):
             draw = random.Random(client.seed)
             name = f"{client.kind}{number}"
-            self.clients.append(ALL_KINDS[client.kind](self, name, client.chunks, draw, client.key))
+            self.clients.append(KINDS[client.kind](self, name, client.chunks, draw, client.key))
             world.after(STARTED_S + client.begins_s, self.clients[-1].begin)
         for fault in plan.faults:
             world.after(STARTED_S + fault.at_s, partial(self._strike, fault))
@@ -540,7 +398,18 @@ class Simulation:
                 names = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks(host.process))  # type: ignore[union-attr]
                 timers = world.timers_of(host.process)
                 self.complain(f"{host.name} still holds {host.server.held}, has the tasks {names}, and {timers} timers")
+        self._see_records_expire()
         self._probe()
+
+    def _see_records_expire(self) -> None:
+        """See that the store forgets sessions that have expired."""
+        world, sweep_s = self.world, self.plan.sweep_s
+        gone_s = world.now_s + FORGOTTEN_S + 2 * sweep_s + self.clocks_apart_s
+        while self.database.records and world.now_s < gone_s:
+            world.run(lambda: False, max(60.0, sweep_s))
+        count = self.database.records + sum(store.keys_beyond(gone_s) for store in self.stores)
+        if count:
+            self.complain(f"{count} records of expired sessions stay in the store")
 
     def _probe(self) -> None:
         """Let a new client of every server have its chunks answered: no turn and no permit is missing."""
@@ -577,23 +446,3 @@ def _settle(answer: asyncio.Future[Any], result: Any) -> None:
         answer.set_exception(result)
     else:
         answer.set_result(result)
-
-
-def fails(plan: Plan) -> list[str]:
-    """Run a plan. Returns what went wrong."""
-    return Simulation(plan).run()
-
-
-def shrunk(plan: Plan, still: Callable[[Plan], bool] = lambda plan: bool(fails(plan))) -> Plan:
-    """Drop faults, clients and chunks while the world still fails."""
-    smaller = True
-    while smaller:
-        faults, clients = plan.faults, plan.clients
-        less = [replace(plan, faults=faults[:n] + faults[n + 1 :]) for n in range(len(faults))]
-        less += [replace(plan, clients=clients[:n] + clients[n + 1 :]) for n in range(len(clients))]
-        smaller = False
-        for one in less:
-            if still(one):
-                plan, smaller = one, True
-                break
-    return plan

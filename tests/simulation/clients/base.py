@@ -42,6 +42,7 @@ class Client(ABC):
         headers: of each of its requests.
         naps: how often it does nothing for about as long as a session lives.
         leaves: how often it gives up a request.
+        long: share of its chunks that are long.
         version: of the model, for its sessions.
     """
 
@@ -60,6 +61,7 @@ class Client(ABC):
         self.has_ended = False
         self.naps = draw.choice((0.0, 0.0, 0.0, 0.05))
         self.leaves = draw.choice((0.0, 0.05, 0.3))
+        self.long = draw.choice((0.0, 0.02, 0.02, 0.5))
         self.version = draw.choice((None, *simulation.plan.versions))
         self.transport = self.new_transport()
 
@@ -114,7 +116,7 @@ class Client(ABC):
     def content(self, *, end: bool = False) -> Content:
         """Draw a chunk."""
         bits = self.draw.getrandbits(CHANNELS * 3)
-        if bits % 50 == 0:  # a long one, which is computed in segments
+        if self.draw.random() < self.long:  # it is computed in segments
             steps = [()] * self.draw.randint(20, 200)
             return Content((*steps, (bits % CHANNELS,)), end)
         spikes: list[tuple[int, ...]] = []
@@ -129,6 +131,8 @@ class Client(ABC):
             await self.nap()
         elif pace.think_s:
             await asyncio.sleep(draw.expovariate(1 / pace.think_s))
+        if pace.beat_s:
+            await asyncio.sleep(pace.beat_s - self.process.time() % pace.beat_s)
 
     def break_soon(self) -> None:
         """Break the WebSocket at some moment, at times."""
@@ -149,7 +153,13 @@ class Client(ABC):
         self.simulation.acknowledged += 1
         if reply["seq"] != sent.seq:
             self.simulation.complain(f"{self.name}: chunk {sent.seq} got the reply to {reply['seq']}")
-        oracle.acknowledges(sent, reply["total_steps"], reply["probabilities"])
+        steps, probabilities = len(sent.content.spikes) + TAIL_STEPS * sent.content.end, reply["probabilities"]
+        label = f"label{probabilities.index(max(probabilities))}"
+        said = {"steps": steps, "end": sent.content.end, "label": label}
+        wrong = {name: reply[name] for name, value in said.items() if reply.get(name, value) != value}
+        if wrong:
+            self.simulation.complain(f"{self.name}: the reply to chunk {sent.seq} says {wrong}, not {said}")
+        oracle.acknowledges(sent, reply["total_steps"], probabilities)
 
     def unanswered(self, what: str, sent_s: float) -> None:
         """Judge that there was no answer."""
@@ -163,6 +173,8 @@ class Client(ABC):
         simulation = self.simulation
         if problem.status == 429:
             simulation.keyring.refuses(self.key, problem, sent.at_s)
-        elif problem.status in PASSING and not simulation.may_refuse(sent.at_s, is_patient=self.is_patient):
+        elif problem.status in PASSING and not simulation.may_refuse(
+            sent.at_s, problem.problem, is_patient=self.is_patient
+        ):
             simulation.complain(f"{self.name}: chunk {sent.seq}: {problem}, and nothing was wrong")
         oracle.refuses(sent, problem.status, problem.problem or "", problem.expected_seq)

@@ -30,13 +30,14 @@ class Doors:
     """The doors to the session that a client has now.
 
     Attributes:
-        all: each of them, the usual one twice.
+        all: those that the client uses.
     """
 
     def __init__(self, client: Wild) -> None:
         self._client = client
         self._streams: list[LiveSteps] = []  # all of one session: a new one takes it from the others
-        self.all: tuple[Door, ...] = (self.infer, self.infer, self.v2, self.grpc, self.stream)
+        doors: list[Door] = [self.infer, self.v2, self.grpc, self.stream]
+        self.all = client.draw.sample(doors, client.draw.choice((1, 1, 2, 4)))
 
     async def close(self) -> None:
         for stream in self._streams:
@@ -95,7 +96,9 @@ class Doors:
             results = [frame for frame in frames if frame["type"] == "Result"]
         except BaseException as error:
             await run(stream.close())
-            if isinstance(error, ServiceUnreachable) and self._client.simulation.may_refuse(began_s, is_patient=False):
+            if isinstance(error, ServiceUnreachable) and self._client.simulation.may_refuse(
+                began_s, None, is_patient=False
+            ):
                 return None  # it was refused again and again
             raise
         self._streams.append(stream)

@@ -214,7 +214,7 @@ class Streams(Client):
             simulation.keyring.refuses(self.key, problem, self._heard_s)
             return True
         if problem.status in PASSING:
-            return simulation.may_refuse(self._heard_s, is_patient=self.is_patient)
+            return simulation.may_refuse(self._heard_s, problem.problem, is_patient=self.is_patient)
         lives_s = min(simulation.lives_s(False), simulation.age_s()[0])  # also of what was not acknowledged
         return simulation.was_reloaded or any(oracle.has_ended or oracle.silent_s >= lives_s for oracle in oracles)
 

@@ -16,7 +16,7 @@ from tests.simulation.clients.base import TIMEOUT_S, URL, Client
 from tests.simulation.clients.doors import Door, Doors
 from tests.simulation.oracle import LATE_S, PASSING, Content, Sent, SessionOracle
 
-NEXT = (0, 0, 0, 0, 0, -1, -1, -2, 1)
+NEXT = ((0,), (0, 0, -1), (0, 0, 0, 0, 0, -1, -1, -2, 1))
 """The number of a chunk, less the one that the client takes for the next."""
 
 COPIES = ((1,), (1, 1, 1, 2, 3), (*(1,) * 15, 20))
@@ -48,6 +48,8 @@ class Wild(Client):
             self._begin,
         ]
         draw = self.draw
+        actions = draw.sample(actions, draw.randint(1, 4))
+        nexts, others, ends = draw.choice(NEXT), draw.choice((0.0, 0.1)), draw.choice((0.0, 0.1))
         for number in range(2 * self.chunks):
             if draw.random() < acts:
                 await self._quiet()
@@ -55,10 +57,10 @@ class Wild(Client):
             if self._has_ended and draw.random() < 0.3:
                 await self._quiet()
                 self._begins_under_another_id()
-            seq = max(0, self._next + draw.choice(NEXT))
+            seq = max(0, self._next + draw.choice(nexts))
             choices = self._contents.setdefault(seq, [])
-            if not choices or draw.random() < 0.1:
-                choices.append(self.content(end=number > self.chunks // 2 and draw.random() < 0.1))
+            if not choices or draw.random() < others:
+                choices.append(self.content(end=number > self.chunks // 2 and draw.random() < ends))
             content = draw.choice(choices)
             for _ in range(draw.choice(copies)):
                 door = draw.choice(self._doors.all)
