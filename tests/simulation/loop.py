@@ -161,6 +161,7 @@ class Process(asyncio.BaseEventLoop):
         clock_s: how far its wall clock is ahead.
         is_paused: it runs nothing, as after SIGSTOP; its threads go on if it ``is_stalled``.
         slow_s: mean time of a message to or from it, besides the latency.
+        address: as others see it.
         is_dead: it was killed, and never runs again.
     """
 
@@ -169,7 +170,7 @@ class Process(asyncio.BaseEventLoop):
     def __init__(self, world: World, name: str) -> None:
         super().__init__()
         self.world = world
-        self.name = name
+        self.name = self.address = name
         self.clock_s = self.slow_s = 0.0
         self.is_listed = self.is_paused = self.is_stalled = self.is_dead = False
         self._ready: deque[asyncio.Handle] = deque()

@@ -80,7 +80,7 @@ class Network:
             elif (host, port) not in self._listeners or peer.is_dead:
                 self.world.after(self.world.latency_s(), lambda: _settle(process, connected, ConnectionRefusedError()))
             else:
-                near, far = End(self, process, (host, port)), End(self, peer, (process.name, 50_000))
+                near, far = End(self, process, (host, port)), End(self, peer, (process.address, 50_000))
                 near.peer, far.peer = far, near
                 self.ends += near, far
                 with peer.running():

@@ -300,8 +300,8 @@ class SessionOracle:
             self._complain(f"{self.name}: chunk {seq}, repeated, was refused as {problem}")
         elif problem == "model-mismatch":
             is_alone = self._acknowledged is None and not any(other.seq == 0 for other in self._unanswered)
-            if sent.is_late and seq == 0 and is_alone and self._begun_s == sent.at_s:
-                self._complain(f"{self.name}: chunk 0 was refused: another model's session, long after it has expired")
+            if sent.is_late and is_alone and self._begun_s <= sent.at_s and (seq > 0 or self._begun_s == sent.at_s):
+                self._complain(f"{self.name}: chunk {seq} was refused: another model's session, after it has expired")
         elif problem in ("out-of-order", "conflicting-chunk"):
             least = 0 if longest is None else longest.seq + 1
             most = 1 + max((one.seq for one in self._by_reply.values()), default=-1)

@@ -84,6 +84,7 @@ class Plan:
         many_share: share of clients of ``/streams`` with very many sessions.
         roaming: share of requests for which the balancer does not choose the session's server.
         keys: the most sessions of each access key; empty if everybody is let in.
+        shares_address: all clients have one address, as behind a gateway.
     """
 
     seed: int
@@ -101,6 +102,7 @@ class Plan:
     clients: tuple[ClientPlan, ...]
     faults: tuple[FaultPlan, ...]
     keys: Mapping[str, int]
+    shares_address: bool
 
 
 def drawn(seed: int) -> Plan:
@@ -139,7 +141,7 @@ def drawn(seed: int) -> Plan:
     clients = tuple(_with_key(client, openers, keys, draw) for client in clients)
     return Plan(
         seed, store, servers, pace, session_idle_s, sweep_s, age_s, versions, many_share, roaming, limits, batching,
-        clients, faults, keys,
+        clients, faults, keys, shares_address=draw.random() < 0.3,
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ class SimulatedTransport:
     Args:
         host: names the server for the next request or connection, as a balancer would.
         headers: of all requests.
+        answered: is told when a request was sent, once it has its answer.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class SimulatedTransport:
         host: Callable[[], str],
         timeout_s: float,
         headers: Mapping[str, str],
+        answered: Callable[[float], None],
     ) -> None:
         self._process = process
+        self._answered = answered
         self._headers = headers
         self.host = host
         self._timeout_s = timeout_s
@@ -77,7 +80,7 @@ class SimulatedTransport:
 
     async def exchange(self, request: Request) -> Response:
         """Send a request; Broken if there is no answer."""
-        host = self.host()
+        host, sent_s = self.host(), self._process.time()
         connection = self._idle.pop(host, None)
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -102,6 +105,7 @@ class SimulatedTransport:
             raise
         if not connection.is_lost:
             self._idle[host] = connection
+        self._answered(sent_s)
         return response
 
     async def _opened(self, target: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -309,16 +309,16 @@ class Cluster:
         self._slots = reply
         return reply
 
-    def move(self, keys: Sequence[bytes], done: Callable[[], None] = lambda: None) -> None:
+    def move_some(self) -> None:
         """Migrate the slots of some keys to another node, key by key."""
         random = self.world.random
-        for slot in {key_slot(key) for key in keys}:
+        keys = [key for node in self.nodes for key in node.data]
+        for slot in {key_slot(key) for key in random.sample(keys, min(3, len(keys)))}:
             target = random.choice(self.nodes)
             if target is self.owners[slot] or slot in self.migrating or not target.is_primary:
                 continue
             self.migrating[slot] = target
             self.world.after(random.uniform(0.01, 1.0), lambda slot=slot: self._move_some(slot))  # type: ignore[misc]
-        done()
 
     def _move_some(self, slot: int) -> None:
         source, target = self.owners[slot], self.migrating[slot]

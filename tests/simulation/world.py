@@ -39,7 +39,7 @@ KINDS: dict[str, type[Client]] = {
 }
 SHORT_OF_ROOM = {"max_sessions", "max_session_bytes", "client_share"}  # limits of sessions in memory
 FORGOTTEN_S = 400.0  # after it, a store has no record of an expired session
-LONGEST_S = 600.0  # of virtual time, until all clients have ended
+LONGEST_S = 2_000.0  # of virtual time, until all clients have ended
 STARTED_S = 5.0  # servers are ready
 ENDED_KEEP_S = 20.0
 STORE_TIMEOUT_S = 1.0
@@ -122,6 +122,7 @@ class Simulation:
         self.faults_end_s = 0.0
         self.silent_until_s = 0.0  # until then, requests may get no answer
         self.disturbed_until_s = 0.0  # until then, they may be refused for a while
+        self.has_failed_over = False  # a server refuses the next chunk that needs the node, whenever that is
         self.was_reloaded = False  # a new connection of /streams is then of another version than its sessions
         self.clocks_apart_s = 0.0  # all steps of clocks, added
         self.versions = [*plan.versions]  # of the model that the servers offer
@@ -179,6 +180,8 @@ class Simulation:
             problem: the code of the last refusal, or None if it is not known.
         """
         is_limited = problem in LIMITED and (self.is_short_of_room if is_patient else bool(self.plan.limits))
+        if problem == "store-unavailable" and self.has_failed_over:
+            return not is_patient
         return is_limited or (not is_patient and sent_s <= self.disturbed_until_s)
 
     def expires_s(self, may_have_ended: bool) -> float:
@@ -216,7 +219,7 @@ class Simulation:
 
         async def serve() -> None:
             try:
-                tell(await host.server.call(method, message, Context(process.name, metadata)))
+                tell(await host.server.call(method, message, Context(process.address, metadata)))
             except Aborted as aborted:
                 tell(aborted.problem)
 
@@ -348,8 +351,8 @@ class Simulation:
             store.is_full = True
             world.after(lasts_s, partial(setattr, store, "is_full", False))
         elif fault.kind == "move" and self.cluster is not None:
-            keys = [key for node in self.cluster.nodes for key in node.data]
-            self.cluster.move(draw.sample(keys, min(3, len(keys))))
+            for number in range(draw.randint(1, 20)):
+                world.after(number * lasts_s / 20, self.cluster.move_some)
 
     def _offer_all(self) -> None:
         """Offer all versions again, so that every session can go on."""
@@ -379,6 +382,7 @@ class Simulation:
             for client in self.clients:
                 client.may_end()
         if self.cluster is not None:
+            self.has_failed_over = True
             self.cluster.fail_over(store, lasts_s)
         else:
             store.crash(is_silent=draw.random() < 0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 URL = "http://balancer"
 TIMEOUT_S = 10.0
+PROMPT_S = 5.0  # every answer comes within it, if nothing is wrong
 PATIENCE = ConnectionOptions(timeout_s=TIMEOUT_S, repeats=60, patience_s=200.0)
 """Options of our client that outlast every fault."""
 
@@ -57,9 +59,11 @@ class Client(ABC):
         self.key = key
         self.headers = simulation.keyring.headers(URL, key)
         self.process = simulation.network.process(name)
+        if simulation.plan.shares_address:
+            self.process.address = "gateway"
         self.oracles: list[SessionOracle] = []
         self.has_ended = False
-        self.naps = draw.choice((0.0, 0.0, 0.0, 0.05))
+        self.naps = draw.choice((0.0, 0.0, 0.05, 0.3))
         self.leaves = draw.choice((0.0, 0.05, 0.3))
         self.long = draw.choice((0.0, 0.02, 0.02, 0.5))
         self.version = draw.choice((None, *simulation.plan.versions))
@@ -101,8 +105,15 @@ class Client(ABC):
         self.oracles.append(oracle)
         return oracle
 
-    def new_transport(self) -> SimulatedTransport:
-        return SimulatedTransport(self.process, self.host, TIMEOUT_S, self.headers)
+    def new_transport(self, headers: Mapping[str, str] | None = None) -> SimulatedTransport:
+        headers = self.headers if headers is None else headers
+        return SimulatedTransport(self.process, self.host, TIMEOUT_S, headers, self._times)
+
+    def _times(self, sent_s: float) -> None:
+        """Judge how long an answer took."""
+        simulation, took_s = self.simulation, self.process.time() - sent_s
+        if took_s > PROMPT_S and sent_s > simulation.faults_end_s and not simulation.plan.limits:
+            simulation.complain(f"{self.name}: an answer took {took_s:.1f} s, and nothing was wrong")
 
     def host(self) -> str:
         """Choose a server, as a balancer that hashes on the session, and at times does not."""

@@ -96,6 +96,8 @@ class Doors:
             results = [frame for frame in frames if frame["type"] == "Result"]
         except BaseException as error:
             await run(stream.close())
+            if isinstance(error, ServiceProblem) and error.problem is None:  # chunks were sent elsewhere
+                raise ServiceProblem(409, "as /infer would say", error.expected_seq, None, "out-of-order") from error
             if isinstance(error, ServiceUnreachable) and self._client.simulation.may_refuse(
                 began_s, None, is_patient=False
             ):

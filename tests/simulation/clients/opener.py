@@ -10,7 +10,7 @@ from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
 from hetsyn_client.protocol.calls import Calls, checked
 from hetsyn_client.protocol.steps import Broken, Request
 from hetsyn_client.sources.bodies import events_body
-from tests.simulation.clients.base import TIMEOUT_S, URL, Client, packed
+from tests.simulation.clients.base import URL, Client, packed
 from tests.simulation.keys import Rented
 from tests.simulation.oracle import LATE_S, PASSING, Content, Sent
 from tests.simulation.transport import SimulatedTransport
@@ -103,8 +103,9 @@ class Opener(Client):
         session.busy_until_s = max(session.busy_until_s, self.process.time() + LATE_S)
         if is_last:
             session.known_s = None
-        headers = self.headers
-        return SimulatedTransport(self.process, lambda: self.simulation.balance(session.name), TIMEOUT_S, headers)
+        transport = self.new_transport()
+        transport.host = lambda: self.simulation.balance(session.name)
+        return transport
 
     def _answered(self, session: Rented, *, is_over: bool) -> None:
         session.busy_until_s = self.process.time()
@@ -132,7 +133,7 @@ class Opener(Client):
             )
         )
         is_keyless = draw.random() < 0.2
-        transport = SimulatedTransport(self.process, self.host, TIMEOUT_S, {} if is_keyless else self.headers)
+        transport = self.new_transport({} if is_keyless else None)
         kind = body.content_type if method == "POST" else None
         try:
             response = await transport.exchange(Request(method, path, content, kind))

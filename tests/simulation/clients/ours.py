@@ -8,7 +8,7 @@ from typing import Any
 
 from hetsyn_client.access import access_of
 from hetsyn_client.columns import APPLIED, Results
-from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
+from hetsyn_client.errors import ServiceProblem, ServiceUnreachable, SessionLost
 from hetsyn_client.many import LiveStreams
 from hetsyn_client.protocol.calls import Calls, SessionOptions
 from hetsyn_client.protocol.live_steps import LiveSteps
@@ -98,7 +98,7 @@ class Stream(Client):
     """Sends the chunks of a session over ``WS /stream``."""
 
     async def live(self) -> None:
-        self._oracle, self._chunks = self.new_oracle(self.name), list[Sent]()
+        self._oracle, self._chunks, self._begun_s = self.new_oracle(self.name), list[Sent](), self.process.time()
         stream = self._new_stream()
         try:
             await self.transport.run(stream.begin_once())
@@ -130,6 +130,9 @@ class Stream(Client):
 
     def _judge(self, problem: ServiceProblem) -> None:
         oracle, chunks = self._oracle, self._chunks
+        lives_s = min(self.simulation.lives_s(False), self.simulation.age_s()[0])
+        if isinstance(problem, SessionLost) and not oracle.has_ended and self.process.time() < self._begun_s + lives_s:
+            self.simulation.complain(f"{self.name}: the session is lost, and nothing can have ended it")
         self.refused(oracle, chunks[-1] if chunks else oracle.sends(0, self.content()), problem)
 
     async def _send(self, stream: LiveSteps, count: int) -> None:

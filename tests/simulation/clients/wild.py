@@ -255,7 +255,8 @@ class Wild(Client):
         try:
             await self._doors.infer(transport, first, 0, False)
             imported = await asking
-            if imported is not None and imported.status in (200, 201):
+            lives_s = min(self.simulation.lives_s(False), self.simulation.age_s()[0])  # by whatever clock
+            if lives_s > 0 and imported is not None and imported.status in (200, 201):
                 self.simulation.complain(f"{self.name}: a session was replaced by an import, and did not allow it")
         except (ServiceProblem, ServiceUnreachable, Broken) as error:
             self.note(f"chunk 0 beside an import: {error}")
