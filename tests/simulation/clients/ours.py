@@ -219,7 +219,8 @@ class Streams(Client):
         if problem.status in PASSING:
             return simulation.may_refuse(self._heard_s, problem.problem, is_patient=self.is_patient)
         lives_s = min(simulation.lives_s(False), simulation.age_s()[0])  # also of what was not acknowledged
-        return simulation.was_reloaded or any(oracle.has_ended or oracle.silent_s >= lives_s for oracle in oracles)
+        is_withdrawn = simulation.was_reloaded and "has no version" in problem.detail
+        return is_withdrawn or any(oracle.has_ended or oracle.silent_s >= lives_s for oracle in oracles)
 
     def _take(self, frames: list[Results], sessions: Sessions) -> None:
         for results in frames:
