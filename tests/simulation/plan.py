@@ -149,7 +149,7 @@ def _pace(draw: random.Random) -> Pace:
     return Pace(
         think_s=draw.choice((0.0, 0.01, 0.25)),
         beat_s=draw.choice((0.0, 0.0, 0.05, 0.25)),
-        work_s=draw.choice((0.0, 0.0, 0.01, 0.1)),
+        work_s=draw.choice((0.0, 0.0, 0.01, 0.1, 0.3)),
         store_s=draw.choice((0.0, 0.0, 0.005)),
         early_share=draw.choice((0.05, 0.5, 0.8)),
         early_s=draw.choice((0.002, 0.05)),
