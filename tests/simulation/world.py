@@ -322,11 +322,9 @@ class Simulation:
             self.network.cut(near, draw.choice([host.name, *stores]), lasts_s)
         elif fault.kind == "reload":
             self.was_reloaded = True
-            self.versions = draw.choice((["1", "2"], ["2"], ["1"]))
-            for each in self.hosts:
-                if each.is_up:
-                    each.server.offer(self.versions)
-            world.after(lasts_s, self._offer_all)
+            for number in range(draw.randint(1, 20)):
+                world.after(number * lasts_s / 20, partial(self._offer, draw.choice((["1", "2"], ["2"], ["1"]))))
+            world.after(lasts_s, partial(self._offer, ["1", "2"]))  # every session can go on
         elif fault.kind == "clock":
             step_s = draw.uniform(-4, 4)
             host.process.clock_s += step_s
@@ -354,9 +352,9 @@ class Simulation:
             for number in range(draw.randint(1, 20)):
                 world.after(number * lasts_s / 20, self.cluster.move_some)
 
-    def _offer_all(self) -> None:
-        """Offer all versions again, so that every session can go on."""
-        self.versions = ["1", "2"]
+    def _offer(self, versions: list[str]) -> None:
+        """Let all servers offer these versions of the model."""
+        self.versions = versions
         for host in self.hosts:
             if host.is_up:
                 host.server.offer(self.versions)

@@ -244,12 +244,16 @@ class Wild(Client):
         self._begins_under_another_id()
         await self._send(self._oracle, 0, self.content(), self._doors.infer)
         await self._export()
-        response = await self._asked("DELETE", f"/sessions/{self.session}")
-        if response is None or self._state is None:
-            self._begins_under_another_id()
-            return
+        for _ in range(3):
+            response = await self._asked("DELETE", f"/sessions/{self.session}")
+            if response is None or self._state is None:
+                break
+            await self._import_and_begin(self._state)
+        self._begins_under_another_id()
+
+    async def _import_and_begin(self, state: bytes) -> None:
         first = Content(((),) * BESIDE_STEPS, end=False)
-        request = f"/sessions/{self.session}/state", self._state, "application/octet-stream"
+        request = f"/sessions/{self.session}/state", state, "application/octet-stream"
         asking = asyncio.get_running_loop().create_task(self._asked("PUT", *request))
         transport = self.new_transport()
         try:
@@ -262,7 +266,6 @@ class Wild(Client):
             self.note(f"chunk 0 beside an import: {error}")
             await asking
         transport.close()
-        self._begins_under_another_id()
 
     async def _rivals(self) -> None:
         """Stream one session over several connections to a server: each takes it from the one before, which is told."""
