@@ -211,6 +211,16 @@ class Held:
     waiting_work: int
 
 
+class _InOrder(dict[Any, None]):
+    """A set in the order of its items, for uvicorn's connections: a drain must close them in the same order again."""
+
+    def add(self, item: object) -> None:
+        self[item] = None
+
+    def discard(self, item: object) -> None:
+        self.pop(item, None)
+
+
 class SimulatedServer:
     """A server, used from one event loop."""
 
@@ -218,6 +228,7 @@ class SimulatedServer:
         self._server = server
         self._step = step
         self._state = ServerState()
+        self._state.connections = _InOrder()  # type: ignore[assignment]
         keys = server.access_keys
         self._has_keys = keys is not None
         self._guard = None if keys is None else Guard(keys, server.ingress.refused)

@@ -119,8 +119,9 @@ class Pending:
             more = results.more.get(row, {})
             if status == APPLIED:
                 session.acknowledge(seq)
-                if action == END:
+                if action == END:  # also if a chunk before it was refused, and had counted (a store failed late)
                     del self._sessions[handle]
+                    continue
             elif more.get("retryable") or session.is_behind:
                 session.is_behind = True
                 session.pause_s = max(session.pause_s, more.get("retry_after_s") or 0.0)

@@ -211,7 +211,8 @@ class SessionOracle:
         self._grows_old()
         contents = self._sent.setdefault(seq, {})
         if content not in contents:
-            contents[content] = self._now_s() if first_s is None else first_s
+            unnumbered = (one.made_s for one in self._by_reply.values() if (one.seq, one.content) == (seq, content))
+            contents[content] = min([self._now_s() if first_s is None else first_s, *unnumbered])
             parents = [None] if seq == 0 else [one for one in self._by_reply.values() if one.seq == seq - 1]
             for parent in parents:
                 self._add(parent, seq, content)

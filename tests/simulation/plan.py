@@ -28,7 +28,7 @@ LIMITS: dict[str, Callable[[random.Random], float]] = {
     "max_session_bytes": lambda draw: draw.randint(5_000, 20_000),
     "max_waiting": lambda draw: draw.randint(2, 8),
     "max_waiting_steps": lambda draw: draw.randint(200, 1000),
-    "queue_timeout_s": lambda draw: draw.uniform(0.05, 2.0),
+    "queue_timeout_s": lambda draw: 10 ** draw.uniform(-1.0, 0.3),
     "client_share": lambda draw: draw.choice((0.3, 1.0)),
 }
 BATCHING: dict[str, Callable[[random.Random], float]] = {
@@ -110,7 +110,7 @@ def drawn(seed: int) -> Plan:
     draw = random.Random(seed)
     store = draw.choice(STORES)
     servers = 1 if store == "memory" else draw.randint(1, 3)
-    pace = _pace(draw)
+    pace = _pace(store, draw)
     span_s = 20 * (pace.think_s + pace.work_s + 0.02)
     kinds = sorted({draw.choice(CLIENTS) for _ in range(draw.choice((1, 1, 2, 4)))})
     clients = tuple(
@@ -145,12 +145,12 @@ def drawn(seed: int) -> Plan:
     )  # fmt: skip
 
 
-def _pace(draw: random.Random) -> Pace:
+def _pace(store: str, draw: random.Random) -> Pace:
     return Pace(
         think_s=draw.choice((0.0, 0.01, 0.25)),
         beat_s=draw.choice((0.0, 0.0, 0.05, 0.25)),
         work_s=draw.choice((0.0, 0.0, 0.01, 0.1, 0.3)),
-        store_s=draw.choice((0.0, 0.0, 0.005)),
+        store_s=draw.choice((0.0, 0.0, 0.005, 0.03 if store == "file" else 0.005)),
         early_share=draw.choice((0.05, 0.5, 0.8)),
         early_s=draw.choice((0.002, 0.05)),
     )

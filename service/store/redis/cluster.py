@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
@@ -178,7 +178,7 @@ class Nodes:
 
     Attributes:
         primaries: the primary of each slot; None if unknown.
-        unwell: nodes that failed a check; they are asked for the map last.
+        unwell: nodes that failed a check, and how; they are asked for the map last.
 
     Raises:
         StoreUnusable: an option of the URL is not valid.
@@ -186,7 +186,7 @@ class Nodes:
 
     def __init__(self, address: ClusterAddress, timeout_s: float, replicas: int) -> None:
         self.primaries: list[Address | None] = [None] * SLOTS
-        self.unwell: set[Address] = set()
+        self.unwell: Mapping[Address, Exception] = {}
         self._address = address
         self._timeout_s = timeout_s
         self._replicas = replicas
@@ -359,11 +359,11 @@ class ClusterStore:
             if isinstance(trouble, StoreUnusable):
                 raise trouble
         unwell = {address: trouble for (address, _), trouble in zip(probes, troubles, strict=True) if trouble}
-        for address in unwell.keys() - self._nodes.unwell:
+        for address in unwell.keys() - self._nodes.unwell.keys():
             log.warning("the store's node %s fails, and so do its sessions: %s", address, unwell[address])
-        for address in self._nodes.unwell - unwell.keys():
+        for address in self._nodes.unwell.keys() - unwell.keys():
             log.info("the store's node %s can be used again, or was replaced", address)
-        self._nodes.unwell = set(unwell)
+        self._nodes.unwell = unwell
         if len(unwell) == len(probes):
             raise next(iter(unwell.values()), uncovered())
 

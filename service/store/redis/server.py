@@ -317,8 +317,10 @@ class Node:
             return [error], True
 
     async def load_scripts(self) -> None:
-        for script in self._scripts:
-            await self.client.script_load(script)
+        answers = await self.pipeline([("SCRIPT LOAD", script) for script in self._scripts])
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         self._has_scripts = True
 
     def forget_scripts(self) -> None:

@@ -34,7 +34,7 @@ class Wild(Client):
         self._begins_anew(self.name)
         self._under_way: dict[asyncio.Task[None], None] = {}  # in this order
         self._doors = Doors(self)
-        copies, acts = self.draw.choice(COPIES), self.draw.choice((0.02, 0.05, 0.2))
+        copies, acts = self.draw.choice(COPIES), self.draw.choice((0.02, 0.1, 0.4))
         actions: list[Callable[[], Any]] = [
             self._delete,
             self._delete_beside,
@@ -124,10 +124,12 @@ class Wild(Client):
 
     async def _delete(self) -> None:
         is_there = self._oracle.is_fresh and not self._is_unsure
+        lives_s, asked_s = self.simulation.lives_s(False), self.process.time()
         self._oracle.may_end(LATE_S)
         response = await self._asked("DELETE", f"/sessions/{self.session}")
         if response is None:
             return
+        is_there &= self.process.time() < asked_s + lives_s / 2
         if response.status == 404 and is_there:
             self.simulation.complain(f"{self.name}: the session was deleted, and DELETE says that it was not there")
         last = self._next - self.draw.choice((0, 1))
@@ -255,12 +257,13 @@ class Wild(Client):
         first = Content(((),) * BESIDE_STEPS, end=False)
         request = f"/sessions/{self.session}/state", state, "application/octet-stream"
         asking = asyncio.get_running_loop().create_task(self._asked("PUT", *request))
-        transport = self.new_transport()
+        transport, asked_s = self.new_transport(), self.process.time()
         try:
             await self._doors.infer(transport, first, 0, False)
             imported = await asking
             lives_s = min(self.simulation.lives_s(False), self.simulation.age_s()[0])  # by whatever clock
-            if lives_s > 0 and imported is not None and imported.status in (200, 201):
+            is_alive = self.process.time() < asked_s + lives_s
+            if is_alive and imported is not None and imported.status in (200, 201):
                 self.simulation.complain(f"{self.name}: a session was replaced by an import, and did not allow it")
         except (ServiceProblem, ServiceUnreachable, Broken) as error:
             self.note(f"chunk 0 beside an import: {error}")

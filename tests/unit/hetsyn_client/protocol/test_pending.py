@@ -74,3 +74,18 @@ def test_a_session_pauses_although_the_last_of_its_refusals_names_no_pause() -> 
     frames = [frame for _ in range(2) for frame in pending.frames([3], CHUNK, [Content(length=1, first=b"ab")])]
     answers = [pending.take(server.answer(unpack_chunks(frame, 2))) for frame in frames]
     assert answers == [([], 0.0), ([3], 1.5)]
+
+
+def test_a_session_is_over_when_its_end_is_applied_although_a_chunk_before_it_was_refused() -> None:
+    """A store may fail after it has made a change: the server then applies the end, on top of the refused chunk."""
+    pending = Pending()
+    pending.add(3, "s3", 0)
+    sent = [*pending.frames([3], CHUNK, [Content(length=1, first=b"ab")]), *pending.frames([3], END, [Content()])]
+    assert len(sent) == 2
+    zeros: Any = np.zeros(2, np.uint64)
+    status, action = np.array([503, APPLIED]), np.array([CHUNK, END])
+    more = {0: {"retryable": True, "retry_after_s": 1.5, "problem": "store-unavailable"}}
+    results = Results(np.arange(2), zeros, zeros + 3, action, status, zeros, zeros, zeros[:, None], more)
+    assert pending.take(results) == ([], 0.0)
+    assert 3 not in pending
+    assert pending.under_way == 0
