@@ -18,7 +18,7 @@ STORE_FAULTS = ("store-kill", "store-lose", "store-pause", "store-reset", "store
 FAULTS = {
     "memory": SERVER_FAULTS,
     "file": (*SERVER_FAULTS, "drain", "store-fail"),
-    "valkey": (*SERVER_FAULTS, "drain", *STORE_FAULTS),
+    "valkey": (*SERVER_FAULTS, "drain", *STORE_FAULTS, "store-cutoff", "store-takeover"),
     "cluster": (*SERVER_FAULTS, "drain", *STORE_FAULTS, "move"),
 }
 """Those that a world with a store can have."""
@@ -84,6 +84,7 @@ class Plan:
         many_share: share of clients of ``/streams`` with very many sessions.
         roaming: share of requests for which the balancer does not choose the session's server.
         keys: the most sessions of each access key; empty if everybody is let in.
+        replicas: of a Valkey that is no cluster; each change waits for them.
         shares_address: all clients have one address, as behind a gateway.
     """
 
@@ -103,6 +104,7 @@ class Plan:
     faults: tuple[FaultPlan, ...]
     keys: Mapping[str, int]
     shares_address: bool
+    replicas: int
 
 
 def drawn(seed: int) -> Plan:
@@ -139,9 +141,10 @@ def drawn(seed: int) -> Plan:
     keys = {name: draw.randint(1, 4) for name in KEY_NAMES} if draw.random() < 0.15 else {}
     openers = draw.choice((0.5, 1.0)) if keys else draw.choice((0.0, 0.0, 0.3))
     clients = tuple(_with_key(client, openers, keys, draw) for client in clients)
+    shares_address, replicas = draw.random() < 0.3, draw.choice((0, 1)) if store == "valkey" else 0
     return Plan(
         seed, store, servers, pace, session_idle_s, sweep_s, age_s, versions, many_share, roaming, limits, batching,
-        clients, faults, keys, shares_address=draw.random() < 0.3,
+        clients, faults, keys, shares_address, replicas,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis.utils
 from lupa import lua51
@@ -43,11 +43,23 @@ _api = LUA.eval(b"function(call, pcall) return {call = call, pcall = pcall} end"
 _table = LUA.eval(b"function(...) return {...} end")
 
 
+class _Change(NamedTuple):
+    """What a change replaced, when it was made, and when the replica has it."""
+
+    made_s: float
+    replicated_s: float
+    key: bytes
+    before: tuple[bytes, float] | None
+
+
 class Valkey:
     """One server, a process of its own.
 
     Attributes:
         data: value and end of life by key.
+        has_replica: another server follows it, and can take its place.
+        replicated_s: when the replica has the last change.
+        changes: how many were made.
         is_replica, is_full: it takes no changes.
         fail_share: share of commands at which the connection breaks, half of them before the command runs.
     """
@@ -56,9 +68,10 @@ class Valkey:
         self.network, self.world, self.name = network, network.world, name
         self.cluster = cluster
         self.data: dict[bytes, tuple[bytes, float]] = {}
-        self._before: deque[tuple[float, bytes, tuple[bytes, float] | None]] = (
-            deque()
-        )  # what changes replaced, and when
+        self._before: deque[_Change] = deque()
+        self.has_replica = False
+        self.replicated_s = self._cut_until_s = 0.0
+        self.changes = 0
         self.is_replica = self.is_full = False
         self.fail_share = 0.0
         self.scripts: dict[bytes, bytes] = {}
@@ -75,16 +88,33 @@ class Valkey:
 
     def forget(self, duration_s: float) -> None:
         """Lose the changes of the last seconds, as a server that had not synced them."""
-        while self._before and self._before[-1][0] >= self.world.now_s - duration_s:
-            _, key, before = self._before.pop()
-            if before is None:
-                self.data.pop(key, None)
-            else:
-                self.data[key] = before
+        while self._before and self._before[-1].made_s >= self.world.now_s - duration_s:
+            self._undo()
+
+    def take_over(self) -> None:
+        """Have the replica's data: what it did not get is gone."""
+        while self._before and self._before[-1].replicated_s > self.world.now_s:
+            self._undo()
+        self.replicated_s = self._cut_until_s = 0.0
+
+    def cut_off(self, duration_s: float) -> None:
+        """Send the replica nothing for a while."""
+        self._cut_until_s = max(self._cut_until_s, self.world.now_s + duration_s)
+
+    def _undo(self) -> None:
+        change = self._before.pop()
+        if change.before is None:
+            self.data.pop(change.key, None)
+        else:
+            self.data[change.key] = change.before
 
     def _changes(self, key: bytes) -> None:
-        self._before.append((self.world.now_s, key, self.data.get(key)))
-        while self._before[0][0] < self.world.now_s - UNSYNCED_S:
+        world = self.world
+        self.changes += 1
+        if self.has_replica:
+            self.replicated_s = max(self.replicated_s, max(world.now_s, self._cut_until_s) + world.latency_s())
+        self._before.append(_Change(world.now_s, self.replicated_s, key, self.data.get(key)))
+        while self._before[0].made_s < world.now_s - UNSYNCED_S and self._before[0].replicated_s <= world.now_s:
             self._before.popleft()
 
     @property
@@ -130,8 +160,6 @@ class Valkey:
             if self.cluster is None:
                 raise Refusal("ERR This instance has cluster support disabled")
             return self.cluster.slots_reply()
-        if name == b"WAIT":
-            return 0 if self.cluster is None else len(self.cluster.replicas_of(self))
         if name == b"HELLO":
             return {b"server": b"valkey", b"version": b"9.1.0", b"proto": 3, b"mode": b"standalone", b"role": b"master"}
         if name in (b"CLIENT", b"SELECT", b"ASKING"):
@@ -142,8 +170,8 @@ class Valkey:
         return {
             "memory": b"# Memory\r\nmaxmemory_policy:noeviction\r\n",
             "persistence": b"# Persistence\r\naof_enabled:1\r\n",
-            "replication": b"# Replication\r\nrole:%b\r\nconnected_slaves:0\r\n"
-            % (b"slave" if self.is_replica else b"master"),
+            "replication": b"# Replication\r\nrole:%b\r\nconnected_slaves:%d\r\n"
+            % (b"slave" if self.is_replica else b"master", self.has_replica),
             "cluster": b"# Cluster\r\ncluster_enabled:%d\r\n" % (self.cluster is not None),
         }[part]
 
@@ -216,32 +244,54 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: Valkey) -> None:
         self._server = server
         self._buffer = b""
-        self._is_asking = False
+        self._is_asking = self._is_waiting = False
+        self._replicated_s = 0.0  # when the replica has what this connection has changed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        answers = []
+        self._go_on([])
+
+    def _go_on(self, answers: list[bytes]) -> None:
+        """Run the commands that have come, up to a WAIT that waits."""
         server = self._server
-        while (parsed := _command(self._buffer)) is not None:
+        while not self._is_waiting and (parsed := _command(self._buffer)) is not None:
             command, self._buffer = parsed
+            if command[0].upper() == b"WAIT":
+                self._wait(int(command[2]) / 1000)
+                continue
             draw = server.world.random.random() if server.fail_share else 1.0
             if draw < server.fail_share / 2:
                 self._transport.abort()  # nothing was run
                 return
             is_asking, self._is_asking = self._is_asking, command[0].upper() == b"ASKING"
+            changes = server.changes
             try:
                 answer = server.run(command, is_asking=is_asking)
             except Refusal as error:
                 answer = error
+            if server.changes > changes:
+                self._replicated_s = server.replicated_s
             if draw < server.fail_share:
                 self._transport.abort()  # it was run, and nobody learns of it
                 return
             answers.append(_packed(answer))
         if answers:
             self._transport.write(b"".join(answers))
+
+    def _wait(self, timeout_s: float) -> None:
+        """Answer how many replicas have this connection's changes, once that is one, or after a time."""
+        now_s = self._server.world.now_s
+        due_s = min(self._replicated_s, now_s + timeout_s)
+        count = int(self._server.has_replica and self._replicated_s <= due_s)
+        self._is_waiting = True
+        self._server.process.call_later(max(0.0, due_s - now_s), self._waited, count)
+
+    def _waited(self, count: int) -> None:
+        self._is_waiting = False
+        self._go_on([_packed(count)])
 
 
 def _command(buffer: bytes) -> tuple[list[bytes], bytes] | None:
@@ -291,9 +341,6 @@ class Cluster:
         size = SLOTS // nodes + 1
         self.owners = [self.nodes[slot // size] for slot in range(SLOTS)]
         self._slots: list[Any] | None = None  # the answer, until an owner changes
-
-    def replicas_of(self, _: Valkey) -> Sequence[Valkey]:
-        return ()
 
     def slots_reply(self) -> list[Any]:
         """Answer ``CLUSTER SLOTS``."""

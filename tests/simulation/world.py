@@ -46,7 +46,8 @@ STORE_TIMEOUT_S = 2.0
 DRAINED_S = 10.0  # a server that drains has ended
 RECOVERY_S = 5.0  # after a fault: a cluster finds its nodes
 SILENCING = {"kill", "pause", "stall", "cut", "drain"}  # after these, requests may get no answer
-SEVERE = {*SILENCING, "store-kill", "store-lose", "store-pause", "store-reset", "store-fail", "store-full", "move"}
+SEVERE = {*SILENCING, "store-kill", "store-lose", "store-pause", "store-reset", "store-fail", "store-full"}
+SEVERE |= {"store-cutoff", "store-takeover", "move"}
 LIMITED = {"overloaded", "later", None}  # problems that a limit explains; "later" has any reason
 NOTHING = Held(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
@@ -141,7 +142,7 @@ class Simulation:
         url = {
             "memory": "memory://",
             "file": f"file://{self.database.path}",
-            "valkey": "valkey://store/0",
+            "valkey": "valkey://store/0" + ("?replicas=1" if self.plan.replicas else ""),
             "cluster": "valkey-cluster://node0,node1,node2/",
         }[self.plan.store]
         plan = self.plan
@@ -271,6 +272,7 @@ class Simulation:
         self.keyring = Keyring(self, plan.keys)
         if plan.store == "valkey":
             self.stores = [Valkey(self.network, "store")]
+            self.stores[0].has_replica = plan.replicas > 0
         elif plan.store == "cluster":
             self.cluster = Cluster(self.network, 3)
             self.stores = self.cluster.nodes
@@ -338,6 +340,12 @@ class Simulation:
             return
         elif fault.kind in ("store-kill", "store-lose"):
             self._kill_store(store, lasts_s, draw, loses=fault.kind == "store-lose")
+        elif fault.kind == "store-takeover":
+            if self.plan.replicas and not store.process.is_dead:
+                store.take_over()
+                self._crash_store(store, lasts_s, draw)
+        elif fault.kind == "store-cutoff":
+            store.cut_off(lasts_s)
         elif fault.kind == "store-pause":
             process = store.process
             process.is_paused = True
@@ -373,7 +381,7 @@ class Simulation:
 
     def _kill_store(self, store: Valkey, lasts_s: float, draw: random.Random, *, loses: bool) -> None:
         """Kill a store, and let it, or its replica, come back. It may lose the last changes."""
-        if store.process.is_dead or store.is_replica:
+        if store.process.is_dead or store.is_replica or (loses and self.plan.replicas):
             return
         if loses:
             store.forget(draw.uniform(0, 2))
@@ -383,8 +391,11 @@ class Simulation:
             self.has_failed_over = True
             self.cluster.fail_over(store, lasts_s)
         else:
-            store.crash(is_silent=draw.random() < 0.5)
-            self.world.after(lasts_s, store.start)
+            self._crash_store(store, lasts_s, draw)
+
+    def _crash_store(self, store: Valkey, lasts_s: float, draw: random.Random) -> None:
+        store.crash(is_silent=draw.random() < 0.5)
+        self.world.after(lasts_s, store.start)
 
     def _end(self) -> None:
         """Let all sessions expire, and see that nothing is left."""
