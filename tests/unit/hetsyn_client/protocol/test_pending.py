@@ -85,7 +85,8 @@ def test_a_session_is_over_when_its_end_is_applied_although_a_chunk_before_it_wa
     zeros: Any = np.zeros(2, np.uint64)
     status, action = np.array([503, APPLIED]), np.array([CHUNK, END])
     more = {0: {"retryable": True, "retry_after_s": 1.5, "problem": "store-unavailable"}}
-    results = Results(np.arange(2), zeros, zeros + 3, action, status, zeros, zeros, zeros[:, None], more)
+    seqs: Any = np.arange(2)
+    results = Results(seqs, zeros, zeros + 3, action, status, zeros, zeros, zeros[:, None], more)
     assert pending.take(results) == ([], 0.0)
     assert 3 not in pending
     assert pending.under_way == 0
