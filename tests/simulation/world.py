@@ -341,9 +341,9 @@ class Simulation:
         elif fault.kind in ("store-kill", "store-lose"):
             self._kill_store(store, lasts_s, draw, loses=fault.kind == "store-lose")
         elif fault.kind == "store-takeover":
-            if self.plan.replicas and not store.process.is_dead:
-                store.take_over()
-                self._crash_store(store, lasts_s, draw)
+            if self.plan.replicas:  # the primary loses its replica first
+                store.cut_off(lasts_s)
+                world.after(draw.uniform(0, lasts_s), partial(self._take_over, store, draw))
         elif fault.kind == "store-cutoff":
             store.cut_off(lasts_s)
         elif fault.kind == "store-pause":
@@ -392,6 +392,12 @@ class Simulation:
             self.cluster.fail_over(store, lasts_s)
         else:
             self._crash_store(store, lasts_s, draw)
+
+    def _take_over(self, store: Valkey, draw: random.Random) -> None:
+        """Let the primary die, and its replica take its place."""
+        if not store.process.is_dead:
+            store.take_over()
+            self._crash_store(store, draw.uniform(0, 2), draw)
 
     def _crash_store(self, store: Valkey, lasts_s: float, draw: random.Random) -> None:
         store.crash(is_silent=draw.random() < 0.5)
