@@ -244,25 +244,26 @@ class Wild(Client):
     async def _import_beside(self) -> None:
         """Import a state, not in place of another session, while the session begins: one of both is refused."""
         self._begins_under_another_id()
+        began_s = self.process.time()
         await self._send(self._oracle, 0, self.content(), self._doors.infer)
         await self._export()
         for _ in range(3):
             response = await self._asked("DELETE", f"/sessions/{self.session}")
             if response is None or self._state is None:
                 break
-            await self._import_and_begin(self._state)
+            await self._import_and_begin(self._state, began_s)
         self._begins_under_another_id()
 
-    async def _import_and_begin(self, state: bytes) -> None:
+    async def _import_and_begin(self, state: bytes, began_s: float) -> None:
         first = Content(((),) * BESIDE_STEPS, end=False)
         request = f"/sessions/{self.session}/state", state, "application/octet-stream"
         asking = asyncio.get_running_loop().create_task(self._asked("PUT", *request))
-        transport, asked_s = self.new_transport(), self.process.time()
+        transport = self.new_transport()
         try:
             await self._doors.infer(transport, first, 0, False)
             imported = await asking
             lives_s = min(self.simulation.lives_s(False), self.simulation.age_s()[0])  # by whatever clock
-            is_alive = self.process.time() < asked_s + lives_s
+            is_alive = self.process.time() < began_s + lives_s  # a state keeps its age
             if is_alive and imported is not None and imported.status in (200, 201):
                 self.simulation.complain(f"{self.name}: a session was replaced by an import, and did not allow it")
         except (ServiceProblem, ServiceUnreachable, Broken) as error:
