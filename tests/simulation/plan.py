@@ -25,7 +25,7 @@ FAULTS = {
 
 LIMITS: dict[str, Callable[[random.Random], float]] = {
     "max_sessions": lambda draw: draw.choice((2, 5, 10, 70)),
-    "max_session_bytes": lambda draw: draw.randint(5_000, 20_000),
+    "max_session_bytes": lambda draw: draw.randint(8_000, 20_000),  # a client's share has room for a session
     "max_waiting": lambda draw: draw.randint(2, 8),
     "max_waiting_steps": lambda draw: draw.randint(200, 1000),
     "queue_timeout_s": lambda draw: 10 ** draw.uniform(-1.0, 0.3),
@@ -138,6 +138,8 @@ def drawn(seed: int) -> Plan:
     batching = {name: choose(draw) for name, choose in BATCHING.items() if draw.random() < 0.3}
     if pace.work_s:
         batching["inline_s"] = 0.0
+        if "queue_timeout_s" in limits:  # a few batches before a chunk's own are in time
+            limits["queue_timeout_s"] = max(limits["queue_timeout_s"], 5 * pace.work_s)
     keys = {name: draw.randint(1, 4) for name in KEY_NAMES} if draw.random() < 0.15 else {}
     openers = draw.choice((0.5, 1.0)) if keys else draw.choice((0.0, 0.0, 0.3))
     clients = tuple(_with_key(client, openers, keys, draw) for client in clients)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 URL = "http://balancer"
 TIMEOUT_S = 10.0
-PROMPT_S = 5.0  # every answer comes within it, if nothing is wrong
+PROMPT_S = 5.0  # every answer comes within it, if nothing is wrong,
+PROMPT_RUNS = 20  # and the engine has no more to run before it than this many batches
 PATIENCE = ConnectionOptions(timeout_s=TIMEOUT_S, repeats=60, patience_s=200.0)
 """Options of our client that outlast every fault."""
 
@@ -112,7 +113,8 @@ class Client(ABC):
     def _times(self, sent_s: float) -> None:
         """Judge how long an answer took."""
         simulation, took_s = self.simulation, self.process.time() - sent_s
-        if took_s > PROMPT_S and sent_s > simulation.faults_end_s and not simulation.plan.limits:
+        prompt_s = PROMPT_S + PROMPT_RUNS * simulation.plan.pace.work_s
+        if took_s > prompt_s and sent_s > simulation.faults_end_s and not simulation.plan.limits:
             simulation.complain(f"{self.name}: an answer took {took_s:.1f} s, and nothing was wrong")
 
     def host(self) -> str:
