@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
 
 FIRST_STATE = bytes(12)
@@ -113,6 +114,7 @@ class SessionOracle:
         self._used_s = 0.0  # when the session was used last, for all that is known
         self._begun_s = 0.0  # when it was asked last to begin
         self._born_s: float | None = None  # when it is known to have begun, if it cannot have begun later
+        self._first_reply_s = inf  # when chunk 0 was last acknowledged; before, a client may repeat it by itself
         self._unanswered: list[Sent] = []
 
     @property
@@ -240,7 +242,9 @@ class SessionOracle:
         """Judge the reply to a chunk. ``rest`` are other members, which a repeat gets again."""
         self._answered(sent)
         seq, content = sent.seq, sent.content
-        if sent.is_late and seq > 0 and self._begun_s < sent.at_s:
+        if seq == 0:
+            self._first_reply_s = self._now_s()
+        elif sent.is_late and max(self._begun_s, self._first_reply_s) < sent.at_s:
             self._complain(f"{self.name}: chunk {seq} got a reply, long after the session has expired")
         history = self._by_reply.get((seq, _float32(probabilities)))
         if history is None:

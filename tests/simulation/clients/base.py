@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 URL = "http://balancer"
 TIMEOUT_S = 10.0
-PROMPT_S = 5.0  # every answer comes within it, if nothing is wrong,
+PROMPT_S = 8.0  # every answer comes within it, if nothing is wrong,
 PROMPT_RUNS = 20  # and the engine has no more to run before it than this many batches
 PATIENCE = ConnectionOptions(timeout_s=TIMEOUT_S, repeats=60, patience_s=200.0)
 """Options of our client that outlast every fault."""
