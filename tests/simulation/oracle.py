@@ -137,6 +137,10 @@ class SessionOracle:
     def _may_have_ended(self) -> None:
         self._endings += 1
         self._acknowledged = None
+        for sent in self._unanswered:
+            if sent.seq < 0:  # without a number: it may go on with an older record, if a store has lost the last ones
+                for one in [*self._by_reply.values()]:
+                    self._add(one, one.seq + 1, sent.content)
 
     def _grows_old(self) -> None:
         """Let the session end by its age."""
