@@ -39,7 +39,7 @@ class Reconnecting(ABC):
         self._patience = Patience(self._repeats, options.get("patience_s", PATIENCE_S))
         self._socket: object | None = None
         self._half_open: object | None = None  # its opening was cancelled: the next step closes it
-        self._retry_after_s = 0.0  # the server's wish
+        self._refusal: ServiceProblem | None = None  # the connection's, if it asked to come again later
 
     def _close(self) -> Steps[None]:
         """Close the connection."""
@@ -93,11 +93,14 @@ class Reconnecting(ABC):
             is_error = frame["type"] == "Error"
         except (ValueError, KeyError, TypeError) as error:
             raise stranger(self._url) from error
-        if is_error and not frame["retryable"]:
-            yield from self._close()
-            raise ServiceProblem(frame["status"], frame["detail"], frame["expected_seq"], None, frame["problem"])
         if is_error:
-            self._retry_after_s = frame["retry_after_s"] or 0.0
+            problem = ServiceProblem(
+                frame["status"], frame["detail"], frame["expected_seq"], frame["retry_after_s"], frame["problem"]
+            )
+            if not frame["retryable"]:
+                yield from self._close()
+                raise problem
+            self._refusal = problem
         return frame
 
     def _awaited(self) -> Steps[bytes | Frame]:
@@ -121,10 +124,11 @@ class Reconnecting(ABC):
         try:
             self._socket = yield OpenSocket(f"{self._target}&resume=true" if self._resumes else self._target)
         except Broken as error:
-            if error.status is not None and error.status not in (429, *PASSING):
-                problem = _problem(error.status, error.body)
-                raise SessionLost.of(problem) if self._resumes and error.status == 404 else problem from error
-            self._retry_after_s = error.retry_after_s or 0.0
+            if error.status is not None:
+                problem = _problem(error.status, error.body, error.retry_after_s)
+                if error.status not in (429, *PASSING):
+                    raise SessionLost.of(problem) if self._resumes and error.status == 404 else problem from error
+                self._refusal = problem
             raise
         try:
             yield from self._open()
@@ -133,16 +137,24 @@ class Reconnecting(ABC):
             raise
 
     def _reopen(self, error: Broken) -> Steps[None]:
-        """Reopen the connection after a pause."""
+        """Reopen the connection after a pause.
+
+        Raises:
+            ServiceProblem: the server asked again and again to come later, or refuses for good.
+            ServiceUnreachable: the connection broke again and again.
+        """
         with suppress(Broken):
             while (yield from self._read(0)) is not None:
                 pass  # an error that the server sent before it closed the connection is raised
         while True:
             yield from self._close()
+            refusal, self._refusal = self._refusal, None
             if self._patience.is_over((yield Now()), error.waited_s):
+                if refusal is not None:
+                    raise refusal from error
                 times = self._patience.failures + 1
                 raise unreachable(self._url, Broken(f"the connection broke {times} times in a row: {error}")) from error
-            asked_s, self._retry_after_s = self._retry_after_s, 0.0
+            asked_s = 0.0 if refusal is None else refusal.retry_after_s or 0.0
             yield Pause(self._patience.pause_s(asked_s, error.waited_s))
             try:
                 yield from self._connect_and_open()
@@ -152,10 +164,10 @@ class Reconnecting(ABC):
                 return
 
 
-def _problem(status: int, body: bytes) -> ServiceProblem:
+def _problem(status: int, body: bytes, retry_after_s: float | None) -> ServiceProblem:
     try:
         content = json.loads(body)
         problem = str(content["type"]).rpartition(":")[2]
-        return ServiceProblem(status, str(content["detail"]), content.get("expected_seq"), None, problem)
+        return ServiceProblem(status, str(content["detail"]), content.get("expected_seq"), retry_after_s, problem)
     except (ValueError, KeyError, TypeError):
-        return ServiceProblem(status, body[:200].decode("latin-1"), None, None)
+        return ServiceProblem(status, body[:200].decode("latin-1"), None, retry_after_s)
