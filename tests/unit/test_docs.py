@@ -60,7 +60,7 @@ def test_every_package_says_what_it_is() -> None:
     assert not silent, "begin these with a sentence that says what the folder is"
 
 
-PATCHES = {"tests/mutants", "tests/mutants/simulated", "tests/mutants/unseen"}
+PATCHES = {"tests/mutants", "tests/mutants/simulated", "tests/mutants/unseen", "tests/mutants/fresh"}
 
 
 def test_a_folder_has_at_most_fifteen_files() -> None:
