@@ -136,11 +136,12 @@ class SessionOracle:
 
     def _may_have_ended(self) -> None:
         self._endings += 1
-        self._acknowledged = None
-        for sent in self._unanswered:
-            if sent.seq < 0:  # without a number: it may go on with an older record, if a store has lost the last ones
-                for one in [*self._by_reply.values()]:
-                    self._add(one, one.seq + 1, sent.content)
+        one, self._acknowledged = self._acknowledged, None
+        unnumbered = [sent.content for sent in self._unanswered if sent.seq < 0 and sent.content.spikes]
+        while one is not None and unnumbered:  # such a chunk may go on with an older record, if a store has lost some
+            for content in unnumbered:
+                self._add(one, one.seq + 1, content)
+            one = one.parent
 
     def _grows_old(self) -> None:
         """Let the session end by its age."""
