@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+from collections import defaultdict, deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -133,6 +135,7 @@ class Simulation:
         self.hosts: list[Host] = []
         self.clients: list[Client] = []
         self.keyring: Keyring
+        self._channels: defaultdict[tuple[str, str], deque[Callable[[], None]]] = defaultdict(deque)
 
     def complain(self, what: str) -> None:
         self.world.note("oracle", what)
@@ -234,7 +237,9 @@ class Simulation:
             for task in serving:
                 host.process.call_soon(task.cancel)
 
-        self.world.at(self.network.arrival_s(process, host.process), arrive)
+        channel = self._channels[client.name, name]  # what was sent first arrives first
+        channel.append(arrive)
+        self.world.at(self.network.arrival_s(process, host.process), lambda: channel.popleft()())
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer

@@ -171,7 +171,7 @@ class Streams(Client):
         options: Any = {**PATIENCE, "version": self.version}
         streams = LiveStreams(URL, **options)
         oracles = [self.new_oracle(name) for name in names]
-        self._heard_s = self.process.time()
+        self._heard_s, neglects = self.process.time(), self.draw.choice((0.0, 0.0, 0.2))
         try:
             await run(streams._begin_once())
             handles = await run(streams._open_all(names))
@@ -180,6 +180,8 @@ class Streams(Client):
                 await self._send(streams, sessions, [one for one in handles if self.draw.random() < 0.9] or handles)
                 self.break_soon()
                 await self.think()
+                if len(handles) > 1 and self.draw.random() < neglects:
+                    await self._neglect(streams, sessions, handles)
                 if len(handles) > 1 and self.draw.random() < 0.1:
                     await self._end(streams, sessions, [handles.pop()])
             self._take(await run(streams._wait()), sessions)
@@ -196,6 +198,12 @@ class Streams(Client):
                 self.simulation.complain(f"{self.name}: {problem}")
         finally:
             await run(streams._close())
+
+    async def _neglect(self, streams: LiveStreams, sessions: Sessions, handles: list[int]) -> None:
+        """Go on without one session until it has expired, and then with it."""
+        for some in (handles[1:], handles[1:], handles):
+            await asyncio.sleep(self.simulation.plan.session_idle_s * self.draw.uniform(0.5, 0.8))
+            await self._send(streams, sessions, some)
 
     async def _send(self, streams: LiveStreams, sessions: Sessions, handles: list[int]) -> None:
         for oracle, sent in map(sessions.__getitem__, handles):

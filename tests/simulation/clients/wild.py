@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from hetsyn_client.access import access_of
@@ -15,6 +16,7 @@ from hetsyn_client.protocol.steps import Broken, Request
 from tests.simulation.clients.base import TIMEOUT_S, URL, Client
 from tests.simulation.clients.doors import Door, Doors
 from tests.simulation.oracle import LATE_S, PASSING, Content, Sent, SessionOracle
+from tests.simulation.transport import SimulatedTransport
 
 NEXT = ((0,), (0, 0, -1), (0, 0, 0, 0, 0, -1, -1, -2, 1))
 """The number of a chunk, less the one that the client takes for the next."""
@@ -42,6 +44,7 @@ class Wild(Client):
             self._export,
             self._import,
             self._import_beside,
+            self._in_order,
             self._rivals,
             self._idle,
             self._unnumbered,
@@ -83,7 +86,8 @@ class Wild(Client):
         if self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _send(self, oracle: SessionOracle, seq: int, content: Content, door: Door) -> None:
+    async def _send(self, oracle: SessionOracle, seq: int, content: Content, door: Door) -> str | None:
+        """Send a chunk. Returns the code of its refusal: empty if it was acknowledged, None if nobody knows."""
         transport, sent, sent_s = self.new_transport(), oracle.sends(seq, content), self.process.time()
         try:
             reply = await door(transport, content, seq, False)
@@ -96,12 +100,15 @@ class Wild(Client):
             elif problem.problem == "not-found":
                 self._next = 0
                 self._names_a_version()
+            return problem.problem
         except (ServiceUnreachable, Broken):
             self.unanswered(f"chunk {sent.seq}", sent_s)
+            return None
         else:
             if reply is not None:
                 self.acknowledged(oracle, sent, reply)
             self._next = max(self._next, sent.seq + 1)
+            return ""
         finally:
             transport.close()
 
@@ -238,8 +245,12 @@ class Wild(Client):
     async def _import(self) -> None:
         if self._state is not None:
             self._oracle.may_end(LATE_S)
-            kind = "application/octet-stream"
-            await self._asked("PUT", f"/sessions/{self.session}/state?replace=true", self._state, kind)
+            kind, asked_s = "application/octet-stream", self.process.time()
+            response = await self._asked("PUT", f"/sessions/{self.session}/state?replace=true", self._state, kind)
+            if response is not None and response.status in (200, 201):
+                idle_s, took_s = json.loads(response.content)["idle_s"], self.process.time() - asked_s
+                if idle_s > took_s + self.simulation.clocks_apart_s:
+                    self.simulation.complain(f"{self.name}: was imported now, and has been idle for {idle_s} s")
 
     async def _import_beside(self) -> None:
         """Import a state, not in place of another session, while the session begins: one of both is refused."""
@@ -270,6 +281,21 @@ class Wild(Client):
             self.note(f"chunk 0 beside an import: {error}")
             await asking
         transport.close()
+
+    async def _in_order(self) -> None:
+        """Call one server for three chunks at once: they come in order, and take their turns in order."""
+        self._begins_under_another_id()
+        oracle, host = self._oracle, partial(str, self.transport.host())
+
+        async def door(transport: SimulatedTransport, content: Content, seq: int | None, begin: bool) -> Any:
+            transport.host = host
+            return await self._doors.grpc(transport, content, seq, begin)
+
+        calls = (self._send(oracle, seq, self.content(), door) for seq in range(3))
+        outcomes = await asyncio.gather(*calls)
+        for before, outcome in pairwise(outcomes):
+            if (before, outcome) == ("", "out-of-order") and not (oracle.has_ended or self.simulation.plan.limits):
+                self.simulation.complain(f"{self.name}: chunks that came in order were decided on in another: {outcomes}")
 
     async def _rivals(self) -> None:
         """Stream one session over several connections to a server: each takes it from the one before, which is told."""
