@@ -1,8 +1,8 @@
 """Plant defects, one at a time, and see that a seed finds each: ``python -m tests.simulation.mutants [NAME...]``.
 
-The patches are those of ``simulated``, ``unseen``, ``fresh`` and ``history`` in ``tests/mutants``. One that no longer applies
-has to be renewed. ``--syntax COUNT`` makes defects of the syntax tree in their place, chosen by ``--seed``. Worlds run
-from seed 0 until one fails.
+The patches are those of ``simulated``, ``unseen``, ``fresh`` and ``history`` in ``tests/mutants``. One that no longer
+applies has to be renewed. ``--syntax COUNT`` makes defects of the syntax tree in their place, chosen by ``--seed``.
+Worlds run from seed 0 until one fails.
 """
 
 from __future__ import annotations

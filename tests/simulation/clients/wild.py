@@ -34,7 +34,7 @@ class Wild(Client):
 
     async def live(self) -> None:
         self._begins_anew(self.name)
-        self._under_way: dict[asyncio.Task[None], None] = {}  # in this order
+        self._under_way: dict[asyncio.Task[str | None], None] = {}  # in this order
         self._doors = Doors(self)
         copies, acts = self.draw.choice(COPIES), self.draw.choice((0.02, 0.1, 0.4))
         actions: list[Callable[[], Any]] = [
@@ -295,7 +295,7 @@ class Wild(Client):
         outcomes = await asyncio.gather(*calls)
         for before, outcome in pairwise(outcomes):
             if (before, outcome) == ("", "out-of-order") and not (oracle.has_ended or self.simulation.plan.limits):
-                self.simulation.complain(f"{self.name}: chunks that came in order were decided on in another: {outcomes}")
+                self.simulation.complain(f"{self.name}: chunks came in order, and their turns in another: {outcomes}")
 
     async def _rivals(self) -> None:
         """Stream one session over several connections to a server: each takes it from the one before, which is told."""
