@@ -181,7 +181,7 @@ class Applying(Item):
             self._load()
             return False
         snapshot, authoritative = known
-        return self._decide(entry, snapshot, authoritative)
+        return self._decide(entry, snapshot, self._parts.sessions.clock(), authoritative)
 
     def _load(self) -> None:
         """Decide on the store's record."""
@@ -194,6 +194,7 @@ class Applying(Item):
         try:
             if self._is_over_limit:
                 await sessions.recount(entry)
+            asked_s = sessions.clock()  # what expires meanwhile may have gone on elsewhere
             snapshot = await sessions.latest(entry)
         except Exception as error:
             self._finish(error)
@@ -202,15 +203,15 @@ class Applying(Item):
             self._loading = None
         if self._attempt and self.snapshot.session is not None and snapshot.is_empty:
             self._parts.counters.dropped(Drop(entry.id, "missing"))
-        if self._decide(entry, snapshot, authoritative=True):
+        if self._decide(entry, snapshot, asked_s, authoritative=True):
             _compute([self])
 
-    def _decide(self, entry: SessionEntry, snapshot: Snapshot, authoritative: bool) -> bool:
-        """Decide by the protocol. Returns whether to compute the chunk."""
+    def _decide(self, entry: SessionEntry, snapshot: Snapshot, now_s: float, authoritative: bool) -> bool:
+        """Decide by the protocol, as of a time. Returns whether to compute the chunk."""
         self.snapshot, parts, sessions = snapshot, self._parts, self._parts.sessions
         try:
             decision = parts.advance.decide(
-                entry.id, snapshot, self.request, sessions.clock(), sessions.lifetimes, authoritative=authoritative
+                entry.id, snapshot, self.request, now_s, sessions.lifetimes, authoritative=authoritative
             )
             if isinstance(decision, PlannedChunk):
                 self.planned = decision

@@ -50,9 +50,9 @@ class SessionRegistry:
         with sessions.visit(session_id, client) as entry:
             async with entry.turn(due_s):
                 for _ in range(MAX_ATTEMPTS):
-                    snapshot = await sessions.latest(entry)
+                    asked_s, snapshot = sessions.clock(), await sessions.latest(entry)
                     if snapshot.damage is None:
-                        check_delete(session_id, snapshot.known, sessions.clock(), sessions.lifetimes)
+                        check_delete(session_id, snapshot.known, asked_s, sessions.lifetimes)
                     if await finished(sessions.remove(entry, snapshot)):
                         self.counters.sessions_deleted += 1
                         return
@@ -114,12 +114,12 @@ class SessionRegistry:
         try:
             async with entry.turn(permit.due_s):
                 for _ in range(MAX_ATTEMPTS):
-                    snapshot = await sessions.latest(entry)
+                    asked_s, snapshot = sessions.clock(), await sessions.latest(entry)
                     if snapshot.damage is not None:
                         raise snapshot.damage
                     if snapshot.session is None:
                         return None
-                    check_delete(session_id, snapshot.known, sessions.clock(), sessions.lifetimes)
+                    check_delete(session_id, snapshot.known, asked_s, sessions.lifetimes)
                     finalized = await self.advance.finalize(session_id, snapshot.session, permit, sessions.clock)
                     if finalized.session is None or await finished(sessions.commit(entry, snapshot, finalized.session)):
                         return finalized.reply

@@ -177,10 +177,11 @@ class SessionTable:
 
     async def existing(self, entry: SessionEntry) -> Session:
         """Return the latest session of an entry; errors as of ``latest``. Raises NotFound if there is none."""
+        asked_s = self.clock()
         snapshot = await self.latest(entry)
         if snapshot.damage is not None:
             raise snapshot.damage
-        check_delete(entry.id, snapshot.known, self.clock(), self.lifetimes)
+        check_delete(entry.id, snapshot.known, asked_s, self.lifetimes)
         assert snapshot.session is not None
         return snapshot.session
 

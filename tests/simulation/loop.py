@@ -41,7 +41,7 @@ class World:
         faults: errors that nobody handled; a world with one has failed.
         running: the process that runs now.
         early_share: share of turns in which something arrives although processes are busy, so that they see it
-            together with what came before; it is due within ``early_s``.
+            together with what came before; it is due within ``early_s`` of the time when they became busy.
         threads_s: mean time of a function on a thread, besides the latency, by the threads' name.
     """
 
@@ -94,12 +94,13 @@ class World:
         end_s, last_s, turns = self.now_s + limit_s, self.now_s, 0
         ready, due, draw = self._ready, self._due, self.random.random
         early_share, early_s = self.early_share, self.early_s
+        idle_s = self.now_s  # when nothing was ready, last: no server is ever further behind than ``early_s``
         while not until():
             turns = turns + 1 if self.now_s == last_s else 0
             last_s = self.now_s
             if turns > STUCK:
                 raise Stuck(f"nothing waits at {self.now_s - START_S:.3f} s, and nothing ends")
-            is_early = due and ready and due[0][0] <= self.now_s + early_s and draw() < early_share
+            is_early = due and ready and due[0][0] <= idle_s + early_s and draw() < early_share
             if ready and not is_early:
                 index = int(draw() * len(ready)) if len(ready) > 1 else 0
                 process = ready[index]
@@ -113,6 +114,8 @@ class World:
                 return until()
             when_s, _, _, call = heapq.heappop(due)
             self.now_s = max(self.now_s, when_s)
+            if not ready:
+                idle_s = self.now_s
             call()
         return True
 

@@ -266,6 +266,8 @@ class End(asyncio.Transport):
 
     def _arrived(self, content: bytes | None) -> None:
         if self.is_over:
+            if content is not None and not self.process.is_dead:
+                self._reset()  # nobody will read it
             return
         self._early.append(content)
         self.process.call_soon(self._take_early)

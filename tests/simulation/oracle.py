@@ -111,6 +111,7 @@ class SessionOracle:
         self._replies: dict[History, tuple[object, ...]] = {}
         self._endings = 0
         self._ends_until_s = 0.0
+        self._applied_s = 0.0  # when the last chunk was sent that was acknowledged; before, the first of all
         self._used_s = 0.0  # when the session was used last, for all that is known
         self._begun_s = 0.0  # when it was asked last to begin
         self._born_s: float | None = None  # when it is known to have begun, if it cannot have begun later
@@ -170,6 +171,7 @@ class SessionOracle:
             is_late |= now_s > self._born_s + self._age_s()[1]
         if seq == 0:
             self._begun_s, self._born_s = now_s, None
+        self._applied_s = self._applied_s or now_s
         sent = Sent(seq, content, self._acknowledged, self._endings, now_s, is_late)
         self._unanswered.append(sent)
         return sent
@@ -186,8 +188,7 @@ class SessionOracle:
     @property
     def silent_s(self) -> float:
         """Return for how long the session may have had no chunk; 0 if none was sent."""
-        lasts = [self._used_s, *(sent.at_s for sent in self._unanswered)]
-        return self._now_s() - max(lasts) if any(lasts) else 0.0
+        return self._now_s() - self._applied_s if self._applied_s else 0.0
 
     @property
     def _is_asked_to_end(self) -> bool:
@@ -246,6 +247,7 @@ class SessionOracle:
     def acknowledges(self, sent: Sent, total_steps: int, probabilities: Sequence[float], *rest: object) -> None:
         """Judge the reply to a chunk. ``rest`` are other members, which a repeat gets again."""
         self._answered(sent)
+        self._applied_s = max(self._applied_s, sent.at_s)
         seq, content = sent.seq, sent.content
         if seq == 0:
             self._first_reply_s = self._now_s()
@@ -310,6 +312,7 @@ class SessionOracle:
             self._complain(f"{self.name}: chunk {seq}, repeated, was refused as {problem}")
         elif problem == "model-mismatch":
             is_alone = self._acknowledged is None and not any(other.seq == 0 for other in self._unanswered)
+            is_alone &= self._first_reply_s < sent.at_s
             if sent.is_late and is_alone and self._begun_s <= sent.at_s and (seq > 0 or self._begun_s == sent.at_s):
                 self._complain(f"{self.name}: chunk {seq} was refused: another model's session, after it has expired")
         elif problem in ("out-of-order", "conflicting-chunk"):

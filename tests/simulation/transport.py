@@ -59,9 +59,9 @@ class SimulatedTransport:
 
     async def run(self, steps: Steps[T]) -> T:
         """Carry out steps to their result, or to their error."""
-        return await carried_out(steps, self._do)
+        return await carried_out(steps, self.carry_out)
 
-    async def _do(self, step: Any) -> Any:
+    async def carry_out(self, step: Any) -> Any:
         match step:
             case Request():
                 return await self.exchange(step)

@@ -7,13 +7,14 @@ import json
 from typing import Any
 
 from hetsyn_client.access import access_of
-from hetsyn_client.columns import APPLIED, Results
+from hetsyn_client.columns import APPLIED, CHUNKS, HEAD, RESULTS, Results, unpack_results
 from hetsyn_client.errors import ServiceProblem, ServiceUnreachable, SessionLost
 from hetsyn_client.many import LiveStreams
 from hetsyn_client.protocol.calls import Calls, SessionOptions
 from hetsyn_client.protocol.live_steps import LiveSteps
+from hetsyn_client.protocol.patience import LONGEST_PAUSE_S
 from hetsyn_client.protocol.session_steps import SessionSteps
-from hetsyn_client.protocol.steps import Broken, Request, Steps
+from hetsyn_client.protocol.steps import Broken, ReadFrame, Request, SendFrame, Steps, carried_out
 from hetsyn_client.sources.bodies import events_body
 from tests.simulation.clients.base import PATIENCE, URL, Client, packed
 from tests.simulation.oracle import PASSING, Content, Sent, SessionOracle
@@ -160,18 +161,40 @@ class Streams(Client):
     count = 0  # of sessions, if it is not drawn
 
     async def live(self) -> None:
+        self._not_before_s: dict[tuple[object, int], float] = {}  # by socket and handle
+        self._may_lose_one = False  # of its sessions, and then is refused as it opens them again
         count = self.count or (MANY if self.draw.random() < self.simulation.many_share else self.draw.randint(1, 5))
         names = [f"{self.name}-{number}" for number in range(count)]
         chunks_each = max(3, self.chunks // count) if count < MANY else 2
         half = self.draw.choice((0, count // 2))
         await asyncio.gather(*(self._stream(some, chunks_each) for some in (names[:half], names[half:]) if some))
 
+    async def _run(self, steps: Steps[Any]) -> Any:
+        """Carry out steps, and see that a chunk which was refused for a time is not sent again before it is over."""
+        return await carried_out(steps, self._carry_out)
+
+    async def _carry_out(self, step: Any) -> Any:
+        if isinstance(step, SendFrame) and isinstance(step.content, bytes) and step.content[:4] == CHUNKS:
+            _, count, _, _ = HEAD.unpack_from(step.content)
+            for handle in memoryview(step.content)[HEAD.size + 8 * count :][: 4 * count].cast("I"):
+                if self.process.time() < self._not_before_s.get((step.socket, handle), 0.0):
+                    self.simulation.complain(f"{self.name}: a chunk of handle {handle} was sent again too early")
+        result = await self.transport.carry_out(step)
+        if isinstance(step, ReadFrame) and isinstance(result, bytes) and result[:4] == RESULTS:
+            results = unpack_results(result)
+            for row, more in results.more.items():
+                if wait_s := more.get("retry_after_s"):
+                    refused = step.socket, int(results.handle[row])
+                    self._not_before_s[refused] = self.process.time() + min(wait_s, LONGEST_PAUSE_S)
+        return result
+
     async def _stream(self, names: list[str], chunks_each: int) -> None:
-        run = self.transport.run
+        run = self._run
         options: Any = {**PATIENCE, "version": self.version}
         streams = LiveStreams(URL, **options)
         oracles = [self.new_oracle(name) for name in names]
-        self._heard_s, neglects = self.process.time(), self.draw.choice((0.0, 0.0, 0.2))
+        self._heard_s = self._begun_s = self.process.time()
+        neglects = self.draw.choice((0.0, 0.0, 0.2))
         try:
             await run(streams._begin_once())
             handles = await run(streams._open_all(names))
@@ -207,17 +230,18 @@ class Streams(Client):
 
     async def _send(self, streams: LiveStreams, sessions: Sessions, handles: list[int]) -> None:
         for oracle, sent in map(sessions.__getitem__, handles):
+            self._may_lose_one |= oracle.silent_s >= self.simulation.lives_s(False)  # also what was not acknowledged
             sent.append(oracle.sends(len(sent), self.content()))
         steps, times, units = zip(*(packed(sessions[handle][1][-1].content) for handle in handles), strict=True)
         sending = _steps_of(streams, streams.send_events, handles, steps, times, units)
-        self._take(await self.transport.run(sending), sessions)
+        self._take(await self._run(sending), sessions)
 
     async def _end(self, streams: LiveStreams, sessions: Sessions, handles: list[int]) -> None:
         """End those that have begun."""
         begun = [handle for handle in handles if sessions[handle][1]]
         for oracle, sent in map(sessions.__getitem__, begun):
             sent.append(oracle.sends(len(sent), Content((), end=True)))
-        self._take(await self.transport.run(_steps_of(streams, streams.end, begun)), sessions)
+        self._take(await self._run(_steps_of(streams, streams.end, begun)), sessions)
 
     def _may_be_refused(self, problem: ServiceProblem, oracles: list[SessionOracle]) -> bool:
         simulation = self.simulation
@@ -226,9 +250,14 @@ class Streams(Client):
             return True
         if problem.status in PASSING:
             return simulation.may_refuse(self._heard_s, problem.problem, is_patient=self.is_patient)
-        lives_s = min(simulation.lives_s(False), simulation.age_s()[0])  # also of what was not acknowledged
+        lives_s = simulation.lives_s(False)
+        self._may_lose_one |= self.process.time() >= self._begun_s + simulation.age_s()[0]
         is_withdrawn = simulation.was_reloaded and "has no version" in problem.detail
-        return is_withdrawn or any(oracle.has_ended or oracle.silent_s >= lives_s for oracle in oracles)
+        return (
+            is_withdrawn
+            or self._may_lose_one
+            or any(oracle.has_ended or oracle.silent_s >= lives_s for oracle in oracles)
+        )
 
     def _take(self, frames: list[Results], sessions: Sessions) -> None:
         for results in frames:
@@ -244,6 +273,7 @@ class Streams(Client):
                 else:
                     more = results.more[row]
                     self.note(f"{oracle.name}: chunk {seq}: {status} {more['problem']}")
+                    self._may_lose_one |= not more.get("retryable")  # the session cannot go on
                     oracle.refuses(chunks[seq], status, more["problem"], more["expected_seq"])
 
 

@@ -141,7 +141,8 @@ class Wild(Client):
             self.simulation.complain(f"{self.name}: the session was deleted, and DELETE says that it was not there")
         last = self._next - self.draw.choice((0, 1))
         content = self.draw.choice(self._contents.get(last) or [self.content()])
-        if self._is_unsure:
+        expired_here = response.status == 404 and self.simulation.clocks_apart_s > 0  # and elsewhere it may go on
+        if self._is_unsure or expired_here:
             self._begins_under_another_id()
             return
         self._begins_anew(self.session)
