@@ -112,6 +112,11 @@ class Server:
             await self.close()
             raise
 
+    def refuse(self) -> None:
+        """Refuse the chunks that are not finished, and end the streams: the server waits no longer."""
+        self.batcher.stop()
+        self.many.streams.cut()
+
     async def close(self) -> None:
         """Finish and commit the requests in flight, end the threads and close the store."""
         await self.admission.finish()

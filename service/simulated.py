@@ -263,7 +263,7 @@ class SimulatedServer:
 
     async def drain(self) -> None:
         """Leave the rotation, finish the requests in flight, and close the connections, as after SIGTERM."""
-        settings, refuse = self._server.settings, self._server.batcher.stop
+        settings, refuse = self._server.settings, self._server.refuse
         await drained(
             self._server.admission, settings.drain_s, settings.finish_s, refuse, asyncio.Event(), asyncio.Event()
         )

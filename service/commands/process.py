@@ -108,7 +108,7 @@ def run_process(settings: Settings) -> int:
         server.admission,
         settings.drain_s,
         finish_s=settings.finish_s,
-        refuse=server.batcher.stop,
+        refuse=server.refuse,
         prepare=_watching(server.start, certificate),
         tls=None if certificate is None else certificate.context,
         bound=lambda: say(_page(settings)) if settings.port else None,  # else uvicorn says which port is free

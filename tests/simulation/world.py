@@ -45,7 +45,8 @@ LONGEST_S = 2_000.0  # of virtual time, until all clients have ended
 STARTED_S = 5.0  # servers are ready
 ENDED_KEEP_S = 20.0
 STORE_TIMEOUT_S = 2.0
-DRAINED_S = 10.0  # a server that drains has ended
+DRAINED_S = 8.0 + 2 * STORE_TIMEOUT_S + 1.0  # a server that drains has ended, and its store was asked twice
+SLOW_S = 0.1  # of a batch: those that wait for 10 s in a queue are refused
 RECOVERY_S = 5.0  # after a fault: a cluster finds its nodes
 SILENCING = {"kill", "pause", "stall", "cut", "drain"}  # after these, requests may get no answer
 SEVERE = {*SILENCING, "store-kill", "store-lose", "store-pause", "store-reset", "store-fail", "store-full"}
@@ -126,6 +127,7 @@ class Simulation:
         self.silent_until_s = 0.0  # until then, requests may get no answer
         self.disturbed_until_s = 0.0  # until then, they may be refused for a while
         self.has_failed_over = False  # a server refuses the next chunk that needs the node, whenever that is
+        self.was_reset = False  # connections to the store may have broken, and nobody has seen it yet
         self.was_reloaded = False  # a new connection of /streams is then of another version than its sessions
         self.clocks_apart_s = 0.0  # all steps of clocks, added
         self.versions = [*plan.versions]  # of the model that the servers offer
@@ -183,10 +185,20 @@ class Simulation:
         Args:
             problem: the code of the last refusal, or None if it is not known.
         """
-        is_limited = problem in LIMITED and (self.is_short_of_room if is_patient else bool(self.plan.limits))
-        if problem == "store-unavailable" and self.has_failed_over:
+        is_limited = problem in LIMITED and (self.is_short_of_room if is_patient else self._is_crowded)
+        if problem in ("store-unavailable", "later") and self.has_failed_over:
             return not is_patient
         return is_limited or (not is_patient and sent_s <= self.disturbed_until_s)
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Return whether requests at once may be too many: for a limit, or for a slow engine within its time."""
+        return bool(self.plan.limits) or self.is_slow
+
+    @property
+    def is_slow(self) -> bool:
+        """Return whether the engine may have more to do than it can in time."""
+        return self.plan.pace.work_s >= SLOW_S
 
     def expires_s(self, may_have_ended: bool) -> float:
         """Return how long after its last use a session stays at most, by whatever clock."""
@@ -356,6 +368,7 @@ class Simulation:
             process.is_paused = True
             world.after(lasts_s, process.resume)
         elif fault.kind == "store-reset":
+            self.was_reset = True
             for number in range(draw.randint(1, 20)):
                 world.after(number * lasts_s / 20, partial(self.network.reset, store.process))
         elif fault.kind == "store-full":

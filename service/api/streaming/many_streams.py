@@ -53,6 +53,9 @@ class Connection(Protocol):
     async def drained(self) -> None:
         """Wait until ``drain`` is done."""
 
+    def cut(self) -> None:
+        """End the connection, although work is under way."""
+
 
 class HeldSession:
     """A session that a connection streams, under its own handle.
@@ -78,6 +81,9 @@ class HeldSession:
 
     async def drained(self) -> None:
         await self._connection.drained()
+
+    def cut(self) -> None:
+        self._connection.cut()
 
 
 class ManyStreams:

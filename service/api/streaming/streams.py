@@ -37,6 +37,9 @@ class Holder(Protocol):
     async def drained(self) -> None:
         """Wait until ``drain`` is done."""
 
+    def cut(self) -> None:
+        """End the stream, although work is under way."""
+
 
 class Streams:
     """All streams of a server. Used from one event loop.
@@ -142,6 +145,11 @@ class Streams:
             holder.drain()
         for holder in holders:
             await holder.drained()
+
+    def cut(self) -> None:
+        """End all streams, although work is under way: their clients send it again to another server."""
+        for holder in list(self._holders.values()):
+            holder.cut()
 
     async def _probe(self, query: StreamQuery, permit: Permit) -> tuple[Session, bool]:
         """Probe a session, as ``SessionRegistry.probe``. One to resume must exist."""

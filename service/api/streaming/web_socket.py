@@ -127,10 +127,13 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
     async def drained(self) -> None:
         await self._drained.wait()
 
+    def cut(self) -> None:
+        self._fail(ShuttingDown("the server is shutting down: open the stream again"))
+
     def shutdown(self) -> None:
         """End the connection because the server closes; uvicorn calls this for each one."""
         if self._live is None:
-            self._fail(ShuttingDown("the server is shutting down: open the stream again"))
+            self.cut()
         else:
             self.drain()
 

@@ -64,6 +64,9 @@ REPLICA = (
 # the text of an error, for each key, so that a failed key does not hide the results of the others. It is one string of
 # lines, because redis-py takes several microseconds for each element of an array. What is no record may be shorter than
 # a revision: zeros stand for the rest of it, and NO_REVISION for no value.
+#
+# A change that is already made, by a call whose answer was lost, is written again without effect: WAIT waits for what
+# its own connection has written.
 FENCED, COMMITTED, ALREADY = 0, 1, 2  # ALREADY: the key has the change's own revision
 _CHANGE = f"""
 local function revision(value)
@@ -78,6 +81,11 @@ local function change(key, expected, value, keep_ms)
     if value == '' then answer = redis.pcall('DEL', key) else answer = redis.pcall('SET', key, value, 'PX', keep_ms) end
     return type(answer) == 'table' and answer.err or {COMMITTED}
   elseif revision(stored) == revision(value) then
+    if value == '' then
+      redis.pcall('SET', (string.find(key, '{{', 1, true) and key or '{{' .. key .. '}}') .. '{PROBE}', '', 'PX', 1)
+    else
+      redis.pcall('PEXPIRE', key, keep_ms)
+    end
     return {ALREADY}
   end
   return {FENCED}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 URL = "http://balancer"
 TIMEOUT_S = 15.0
 PROMPT_S = 12.0  # every answer comes within it, if nothing is wrong,
+STOOD = (" waited ", "a request before this one")  # refusals because the event loop stood
+WITHDRAWN = ("has no version", "which this server does not have")
 PROMPT_RUNS = 20  # and the engine has no more to run before it than this many batches
 PATIENCE = ConnectionOptions(timeout_s=TIMEOUT_S, repeats=60, patience_s=200.0)
 """Options of our client that outlast every fault."""
@@ -178,7 +180,7 @@ class Client(ABC):
         """Judge that there was no answer."""
         self.note(f"{what}: no answer")
         self.unsure_s = self.process.time()
-        if sent_s > self.simulation.silent_until_s:
+        if sent_s > self.simulation.silent_until_s and not self.simulation.is_slow:
             self.simulation.complain(f"{self.name}: {what} got no answer, and nothing was wrong")
 
     def refused(self, oracle: SessionOracle, sent: Sent, problem: ServiceProblem) -> None:
@@ -186,8 +188,13 @@ class Client(ABC):
         simulation = self.simulation
         if problem.status == 429:
             simulation.keyring.refuses(self.key, problem, sent.at_s)
-        elif sent.at_s <= simulation.silent_until_s and " waited " in problem.detail:
-            pass  # it waited for too long, because the loop stood
+        elif sent.at_s <= simulation.silent_until_s and any(cause in problem.detail for cause in STOOD):
+            pass
+        elif simulation.was_reset and "has changed since" in problem.detail:
+            pass  # its connection to the store had broken long before, and another request came first
+        elif simulation.was_reloaded and any(cause in problem.detail for cause in WITHDRAWN):
+            oracle.refuses(sent, 503, "later", None)  # until the version comes back
+            return
         elif problem.status in PASSING and not simulation.may_refuse(
             sent.at_s, problem.problem, is_patient=self.is_patient
         ):

@@ -131,7 +131,7 @@ class Wild(Client):
 
     async def _delete(self) -> None:
         is_there = self._oracle.is_fresh and not self._is_unsure
-        lives_s, asked_s = self.simulation.lives_s(False), self.process.time()
+        lives_s, asked_s = min(self.simulation.lives_s(False), self.simulation.age_s()[0]), self.process.time()
         self._oracle.may_end(LATE_S)
         response = await self._asked("DELETE", f"/sessions/{self.session}")
         if response is None:

@@ -42,6 +42,9 @@ class Left:
     async def drained(self) -> None:
         raise AssertionError
 
+    def cut(self) -> None:
+        raise AssertionError
+
 
 class Hub(Socket):
     """A connection of ``/streams``."""

@@ -197,8 +197,10 @@ class Replicas:
             self.refused(sent, answer)
 
     def refused(self, sent: Sent, error: HetsynError) -> None:
-        """Every refusal is decided on what the store holds, and is true."""
+        """Every refusal is decided on what the store holds, and is true as of when it was asked."""
         log = self.log(sent.session)
+        if not log and self.clock() > sent.sent_s and not isinstance(error, NotFound):
+            log = self.logs[sent.session]  # its time was over only then
         last = len(log) - 1
         if isinstance(error, NotFound):
             assert not log

@@ -187,6 +187,23 @@ async def test_what_too_few_replicas_have_is_neither_acknowledged_nor_told(
     assert await store.load([alone]) == [Stored(2, b"record")]
 
 
+async def test_what_is_repeated_because_its_answer_was_lost_is_not_acknowledged_before_replicas_have_it(
+    sessions: ClusterSessions, start_store: StartStore
+) -> None:
+    store, repeats = [await start_store(sessions.store(replicas=1, timeout_s=2.0)) for _ in range(2)]
+    primary = sessions.cluster.primaries()[0]
+    alone, gone = sessions.on(primary, 2)
+    assert await store.commit([put(alone, NO_REVISION, 1), put(gone, NO_REVISION, 1)]) == [COMMITTED] * 2
+    replica = sessions.cluster.replica_of(primary)
+    replica.pause()
+    for change in (put(alone, 1, 2), delete(gone, 1)):
+        for one in (store, repeats):  # the second's connection has written nothing that a replica lacks
+            (refused,) = await one.commit([change])
+            assert isinstance(refused, StoreUnavailable)
+    replica.resume()
+    assert await store.load([alone, gone]) == [Stored(2, b"record"), None]
+
+
 async def test_stale_connections_and_lost_scripts_are_made_good(
     sessions: ClusterSessions, start_store: StartStore
 ) -> None:
