@@ -30,7 +30,7 @@ from service.api.streaming.many_streams import ManyStreams
 from service.api.streaming.streams import Streams
 from service.api.tls import TlsHandshake
 from service.batching.backlog import BatchPolicy
-from service.batching.batcher import Batcher
+from service.batching.batcher import ABANDON_S, Batcher
 from service.carried.carry_keys import CarryKeys
 from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens
@@ -112,9 +112,10 @@ class Server:
             await self.close()
             raise
 
-    def refuse(self) -> None:
-        """Refuse the chunks that are not finished, and end the streams: the server waits no longer."""
+    async def refuse(self) -> None:
+        """Refuse the chunks that are not finished, and end the streams which that does not end."""
         self.batcher.stop()
+        await asyncio.sleep(ABANDON_S)  # results on their way are still told, and chunks that run may end
         self.many.streams.cut()
 
     async def close(self) -> None:

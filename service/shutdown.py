@@ -17,10 +17,11 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from math import inf
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -37,7 +38,7 @@ class GracefulServer(uvicorn.Server):
     Args:
         drain_s: time to go on serving while unready.
         finish_s: time to finish the requests in flight after the server admits no more.
-        refuse: called to refuse the chunks that are not finished then.
+        refuse: awaited to refuse the chunks that are not finished then; cancelled once nothing is in flight.
         prepare: runs before the server starts. If it raises, ``serve`` raises the same, and nothing has started.
         bound: called when the server listens on its port.
         tls: the context of its connections, which make the handshake themselves.
@@ -50,7 +51,7 @@ class GracefulServer(uvicorn.Server):
         drain_s: float,
         *,
         finish_s: float = inf,
-        refuse: Callable[[], None] = lambda: None,
+        refuse: Callable[[], Coroutine[Any, Any, None]] | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         bound: Callable[[], None] = lambda: None,
         tls: ssl.SSLContext | None = None,
@@ -137,7 +138,7 @@ async def drained(
     admission: Admission,
     drain_s: float,
     finish_s: float,
-    refuse: Callable[[], None],
+    refuse: Callable[[], Coroutine[Any, Any, None]] | None,
     hurry: asyncio.Event,
     cut: asyncio.Event,
 ) -> None:
@@ -154,8 +155,10 @@ async def drained(
     await _within(finish_s, cut)
     if not stopping.done():
         log.warning("%d requests are not finished: their chunks get 503", admission.in_flight)
-        refuse()
-    await stopping
+        refusing = None if refuse is None else asyncio.create_task(refuse())
+        await stopping
+        if refusing is not None:
+            refusing.cancel()
 
 
 def _may_hang_up() -> bool:

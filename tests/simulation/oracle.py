@@ -152,7 +152,9 @@ class SessionOracle:
         elif longest is not None:
             sent_s = self._sent.get(longest.seq, {}).get(longest.content, longest.made_s)
             lasts = [(longest.content, sent_s)]
-            lasts += [item for item in self._sent.get(longest.seq + 1, {}).items() if item[0].end]  # unknown to us, yet
+            for seq, sent in self._sent.items():
+                if seq > longest.seq:  # may have ended it, for all that we were told
+                    lasts += [item for item in sent.items() if item[0].end]
             if now_s >= longest.begun_s + self._age_s()[0] or any(
                 now_s >= at_s + self._lives_s(content.end) for content, at_s in lasts
             ):

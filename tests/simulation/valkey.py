@@ -25,6 +25,7 @@ PORT = 6379
 LUA = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
 redis.utils.get_lib_version = cache(redis.utils.get_lib_version)  # it reads a file for each connection
 NO_CROSS = b"ERR Script attempted to access a non local key in a cluster node"
+FULL = "OOM command not allowed when used memory > 'maxmemory'."
 
 
 class Refusal(Exception):
@@ -142,7 +143,7 @@ class Valkey:
         name = arguments[0].upper()
         if name == b"EVALSHA":
             return self._script(arguments[1], int(arguments[2]), arguments[3:], is_asking=is_asking)
-        if name in (b"GET", b"SET", b"DEL", b"GETRANGE", b"PTTL", b"PEXPIRE"):
+        if name in (b"GET", b"SET", b"DEL", b"GETRANGE"):
             self._check_place(arguments[1], is_asking=is_asking)
             return self._on_key(name, arguments)
         if name == b"PING":
@@ -192,24 +193,23 @@ class Valkey:
             raise Refusal(f"ASK {slot} {target.name}:{PORT}")
         raise Refusal(f"MOVED {slot} {owner.name}:{PORT}")
 
-    def _on_key(self, name: bytes, arguments: Sequence[bytes]) -> Any:
+    def _on_key(self, name: bytes, arguments: Sequence[bytes], *, is_over_full: bool = False) -> Any:
+        """Run a command on a key, with ``is_over_full`` although memory is full."""
         key, value = arguments[1], self.get(arguments[1])
         if name == b"GET":
             return value
         if name == b"GETRANGE":
             return (value or b"")[int(arguments[2]) : int(arguments[3]) + 1]
-        if name == b"PTTL":
-            return -2 if value is None else max(1, int((self.data[key][1] - self.world.now_s) * 1000))
         if self.is_replica:
             raise Refusal("READONLY You can't write against a read only replica.")
         self._changes(key)
         if name == b"DEL":
             return int(self.data.pop(key, None) is not None)
-        if name == b"PEXPIRE":
-            self.data[key] = (self.data[key][0], self.world.now_s + int(arguments[2]) / 1000)
-            return 1
-        if self.is_full:
-            raise Refusal("OOM command not allowed when used memory > 'maxmemory'.")
+        if self.is_full and not is_over_full:
+            raise Refusal(FULL)
+        if name == b"APPEND":
+            self.data[key] = (self.data[key][0] + arguments[2], self.data[key][1])
+            return len(self.data[key][0])
         self.data[key] = (arguments[2], self.world.now_s + int(arguments[4]) / 1000)
         return "OK"
 
@@ -219,13 +219,17 @@ class Valkey:
             raise Refusal("NOSCRIPT No matching script.")
         for key in arguments[:keys]:
             self._check_place(key, is_asking=is_asking)
+        flags = script.split(b"\n", 1)[0]
+        is_over_full = b"allow-oom" in flags
+        if self.is_full and flags.startswith(b"#!") and not is_over_full:
+            raise Refusal(FULL)
 
         def call(*command: Any) -> Any:
             words = [b"%d" % word if isinstance(word, int | float) else word for word in command]
             name = words[0].upper()
             if not keys:
                 self._check_place(words[1], is_asking=is_asking, in_script=True)
-            answer = self._on_key(name, words)
+            answer = self._on_key(name, words, is_over_full=is_over_full)
             return False if answer is None else answer.encode() if isinstance(answer, str) else answer
 
         def pcall(*command: Any) -> Any:

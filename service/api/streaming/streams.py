@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
 from math import inf
@@ -21,6 +22,8 @@ from service.registry.applying import Told
 from service.session.protocol import unknown
 from service.session.session import Session
 from service.wire.schema import InferRequest
+
+log = logging.getLogger("hetsyn.streams")
 
 REQUEST = "WS /stream"
 
@@ -64,6 +67,7 @@ class Streams:
         self._registry = ingress.registry
         self.counters = counters
         self._holders: dict[str, Holder] = {}
+        self._draining: list[Holder] = []
         admission.before_stop.append(self.drain)
 
     def __len__(self) -> int:
@@ -140,16 +144,19 @@ class Streams:
 
     async def drain(self) -> None:
         """Let all streams finish the chunks that have come, and end them."""
-        holders = list(self._holders.values())
-        for holder in holders:
+        self._draining = list(self._holders.values())
+        for holder in self._draining:
             holder.drain()
-        for holder in holders:
+        for holder in self._draining:
             await holder.drained()
 
     def cut(self) -> None:
         """End all streams, although work is under way: their clients send it again to another server."""
-        for holder in list(self._holders.values()):
-            holder.cut()
+        for holder in [*self._draining, *self._holders.values()]:
+            try:
+                holder.cut()
+            except Exception:
+                log.exception("a stream could not be ended")
 
     async def _probe(self, query: StreamQuery, permit: Permit) -> tuple[Session, bool]:
         """Probe a session, as ``SessionRegistry.probe``. One to resume must exist."""

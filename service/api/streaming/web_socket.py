@@ -28,11 +28,11 @@ from service.api.streaming.frames import PING, POLICY, FrameReader, Message, bin
 from service.api.streaming.handshakes import Handshake
 from service.api.streaming.many_streams import ManyStreams
 from service.api.unread import Unread
-from service.errors import BadFrame, HetsynError, KeyRefused, Overloaded, ShuttingDown, StreamIdle, TooSlow
+from service.errors import BadFrame, HetsynError, KeyRefused, Overloaded, StreamIdle, TooSlow
 from service.keys.caller import ANYBODY, Scope
 from service.keys.keys import StreamKey
 from service.live.actions import Close, Send, SendBinary
-from service.live.machine import Machine
+from service.live.machine import SHUTTING_DOWN, Machine
 from service.observe.context import RequestContext
 from service.problem import Problem
 
@@ -128,7 +128,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         await self._drained.wait()
 
     def cut(self) -> None:
-        self._fail(ShuttingDown("the server is shutting down: open the stream again"))
+        self._fail(SHUTTING_DOWN)
 
     def shutdown(self) -> None:
         """End the connection because the server closes; uvicorn calls this for each one."""

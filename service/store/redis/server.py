@@ -17,7 +17,8 @@ lack the newest.
 
 ``WAIT`` counts the replicas that have its own connection's writes. So it follows each change on the same connection. A
 load writes something without effect and waits for that, so that replicas have everything that it returns. Otherwise a
-chunk that got 503 because a replica was missing would be sent again, and its stored reply would acknowledge it.
+chunk that got 503 because a replica was missing would be sent again, and its stored reply would acknowledge it. What
+the store has already, by a call whose answer was lost, is loaded for the same reason.
 """
 
 from __future__ import annotations
@@ -64,9 +65,6 @@ REPLICA = (
 # the text of an error, for each key, so that a failed key does not hide the results of the others. It is one string of
 # lines, because redis-py takes several microseconds for each element of an array. What is no record may be shorter than
 # a revision: zeros stand for the rest of it, and NO_REVISION for no value.
-#
-# A change that is already made, by a call whose answer was lost, is written again without effect: WAIT waits for what
-# its own connection has written.
 FENCED, COMMITTED, ALREADY = 0, 1, 2  # ALREADY: the key has the change's own revision
 _CHANGE = f"""
 local function revision(value)
@@ -81,11 +79,6 @@ local function change(key, expected, value, keep_ms)
     if value == '' then answer = redis.pcall('DEL', key) else answer = redis.pcall('SET', key, value, 'PX', keep_ms) end
     return type(answer) == 'table' and answer.err or {COMMITTED}
   elseif revision(stored) == revision(value) then
-    if value == '' then
-      redis.pcall('SET', (string.find(key, '{{', 1, true) and key or '{{' .. key .. '}}') .. '{PROBE}', '', 'PX', 1)
-    else
-      redis.pcall('PEXPIRE', key, keep_ms)
-    end
     return {ALREADY}
   end
   return {FENCED}
@@ -110,14 +103,15 @@ return table.concat(results, '\\n')
 COMPARE_AND_SET_ON_NODE = f"#!lua flags=allow-cross-slot-keys{_ON_NODE}"
 DELETE_ON_NODE = f"#!lua flags=allow-cross-slot-keys,allow-oom{_ON_NODE}"
 
-# Reads a key, then writes without effect: the next command waits until replicas have both. Without a record, the write
-# is a mark in the key's slot. While the slot migrates, the key decides which node is asked.
+# Reads a key, then writes without effect: the next command waits until replicas have both. It touches no other key:
+# the server's rules on keys may name the sessions' alone, and a slot that migrates would send another key elsewhere.
 LOAD_AND_MARK = """#!lua flags=allow-oom
-local value, keep_ms = redis.pcall('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
-if keep_ms > 0 then
-  redis.call('PEXPIRE', KEYS[1], keep_ms)
+local value = redis.call('GET', KEYS[1])
+if value then
+  redis.call('APPEND', KEYS[1], '')
 else
-  redis.pcall('SET', ARGV[1], '', 'PX', 1)
+  redis.call('SET', KEYS[1], '', 'PX', 1)
+  redis.call('DEL', KEYS[1])
 end
 return value
 """
@@ -165,7 +159,9 @@ def result(change: Change, answer: Any, *, repeated: bool) -> CommitResult | Het
         repeated: the script was sent twice, so the first call may have made the change.
     """
     if isinstance(answer, Exception):
-        return refusal(change.session, answer)
+        error = refusal(change.session, answer)
+        # the first call may have changed it, but a full store has changed nothing
+        return unavailable(answer) if repeated and isinstance(error, StoreFull) else error
     if answer == COMMITTED or (answer == ALREADY and repeated):
         return CommitResult.committed
     if repeated:
@@ -430,7 +426,7 @@ async def load_values(node: Node, keys: Sequence[str], *, is_asking: bool = Fals
         is_asking: their slots migrate to this node.
     """
     if node.replicas:
-        commands = [evalsha(LOAD_AND_MARK, [key], [_mark_of(key)]) for key in keys]
+        commands = [evalsha(LOAD_AND_MARK, [key], []) for key in keys]
     else:
         commands = [("GET", key) for key in keys]
     answers, is_replicated = await _send(node, commands, is_asking=is_asking)
@@ -441,7 +437,7 @@ async def change_declared(node: Node, changes: Sequence[Change], keys: Sequence[
     """Run the script for changes on a server that has all keys. Returns its answers."""
     values = [value for change in changes for value in arguments(change)]
     (answer,), is_replicated = await node.send([evalsha(COMPARE_AND_SET, keys, values)])
-    return _confirmed(node, _each(answer, changes), is_replicated)
+    return await _confirmed(node, keys, _each(answer, changes), is_replicated)
 
 
 async def change_on_node(node: Node, changes: Sequence[Change], keys: Sequence[str]) -> list[Any]:
@@ -459,7 +455,7 @@ async def change_on_node(node: Node, changes: Sequence[Change], keys: Sequence[s
     for (_, part), reply in zip(calls, replies, strict=True):
         for index, answer in zip(part, _each(reply, part), strict=True):
             answers[index] = answer
-    return _confirmed(node, answers, is_replicated)
+    return await _confirmed(node, keys, answers, is_replicated)
 
 
 async def change_alone(
@@ -471,7 +467,8 @@ async def change_alone(
         for change, key in zip(changes, keys, strict=True)
     ]
     answers, is_replicated = await _send(node, commands, is_asking=is_asking)
-    return _confirmed(node, [_each(answer, (None,))[0] for answer in answers], is_replicated)
+    answers = [_each(answer, (None,))[0] for answer in answers]
+    return await _confirmed(node, keys, answers, is_replicated, is_asking=is_asking)
 
 
 async def _send(node: Node, commands: Sequence[Command], *, is_asking: bool) -> tuple[list[Any], bool]:
@@ -490,21 +487,27 @@ def _each(answer: Any, changes: Sequence[Any]) -> list[Any]:
     return [answer for _ in changes] if isinstance(answer, Exception) else as_answers(answer)
 
 
-def _confirmed(node: Node, answers: list[Any], is_replicated: bool) -> list[Any]:
-    if is_replicated:
+async def _confirmed(
+    node: Node, keys: Sequence[str], answers: list[Any], is_replicated: bool, *, is_asking: bool = False
+) -> list[Any]:
+    """Replace the answers to changes that too few replicas have."""
+    if not node.replicas:
         return answers
-    return [_not_replicated(node) if answer in (COMMITTED, ALREADY) else answer for answer in answers]
+    if not is_replicated:
+        answers = [_not_replicated(node) if answer == COMMITTED else answer for answer in answers]
+    made = [index for index, answer in enumerate(answers) if answer == ALREADY]
+    if made:
+        values = await load_values(node, [keys[index] for index in made], is_asking=is_asking)
+        for index, value in zip(made, values, strict=True):
+            if isinstance(value, Exception):
+                answers[index] = value
+    return answers
 
 
 def _not_replicated(node: Node) -> StoreUnavailable:
     return StoreUnavailable(
         f"fewer than {node.replicas} replicas of the session store have answered: send the chunk again"
     )
-
-
-def _mark_of(key: str) -> str:
-    """Make a key in the slot of another."""
-    return f"{key}{PROBE}" if "{" in key else f"{{{key}}}{PROBE}"
 
 
 class RedisStore:

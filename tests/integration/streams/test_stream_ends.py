@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from asyncio import Event
 from pathlib import Path
 
 import pytest
 
 from hetsyn_client.events import pack_events
+from service.shutdown import drained
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.live import BINARY, EVENTS, NOTHING, Socket, handshake, opened, said, sent
 from tests.support.clients.many import hub, silence
 from tests.support.servers.socket_server import SOON_S, Listening, listening, response
+from tests.support.stores.failing_store import FailingStore
 
 
 async def test_a_client_that_sends_no_more_has_gone(models: Path, gate: Gate) -> None:
@@ -46,6 +49,23 @@ async def test_a_server_that_ends_waits_for_clients_that_read(models: Path, gate
             contents = [(await socket.any_frame())[1] for _ in range(2)]
             assert [json.loads(content)["seq"] for content in contents] == [0, 1]
             assert await socket.refused() == ("shutting-down", 1012)
+        await stopping
+
+
+async def test_a_server_that_has_waited_ends_streams_whose_store_does_not_answer(models: Path, gate: Gate) -> None:
+    store = FailingStore()
+    async with listening(models, gate, store=store) as server:
+        (socket, _), (many, _) = await opened(server), await hub(server)
+        await many.opens("a", "b")
+        store.opened.clear()
+        store.entered.clear()
+        await socket.send(NOTHING * 3)
+        await many.send(sent(BINARY, silence([0, 1], 0)))
+        await store.entered.wait()
+        stopping = asyncio.create_task(drained(server.parts.admission, 0, 0, server.parts.refuse, Event(), Event()))
+        assert await socket.refused() == ("shutting-down", 1012)
+        assert await many.refused() == ("shutting-down", 1012)
+        store.opened.set()
         await stopping
 
 

@@ -175,6 +175,7 @@ class Streams(Client):
 
     async def _carry_out(self, step: Any) -> Any:
         if isinstance(step, SendFrame) and isinstance(step.content, bytes) and step.content[:4] == CHUNKS:
+            # after the head come 8 bytes of each row's number, then 4 of each row's handle
             _, count, _, _ = HEAD.unpack_from(step.content)
             for handle in memoryview(step.content)[HEAD.size + 8 * count :][: 4 * count].cast("I"):
                 if self.process.time() < self._not_before_s.get((step.socket, handle), 0.0):

@@ -180,7 +180,7 @@ async def listening(
     server = app.state.server
     http = server.protocol if tls is None else partial(server.protocol_over_tls, tls)
     config = uvicorn.Config(app, port=0, log_level="error", http=http, ws="none")  # type: ignore[arg-type]
-    process = GracefulServer(config, server.admission, 0.0, refuse=server.batcher.stop)
+    process = GracefulServer(config, server.admission, 0.0, refuse=server.refuse)
     running = asyncio.create_task(process.serve())
     try:
         while not process.started:

@@ -204,6 +204,50 @@ async def test_what_is_repeated_because_its_answer_was_lost_is_not_acknowledged_
     assert await store.load([alone, gone]) == [Stored(2, b"record"), None]
 
 
+async def test_what_is_repeated_and_cannot_be_confirmed_is_not_acknowledged(
+    sessions: ClusterSessions, start_store: StartStore
+) -> None:
+    store, repeats = [await start_store(sessions.store(replicas=1, timeout_s=2.0)) for _ in range(2)]
+    primary = sessions.cluster.primaries()[0]
+    alone, gone = sessions.on(primary, 2)
+    changes = [put(alone, 1, 2), delete(gone, 1)]
+    assert await store.commit([put(alone, NO_REVISION, 1), put(gone, NO_REVISION, 1)]) == [COMMITTED] * 2
+    assert await store.commit(changes) == [COMMITTED] * 2
+    with Redis("127.0.0.1", primary.port) as admin:
+        admin.config_set("min-replicas-to-write", "2")
+        try:
+            assert [type(one) for one in await repeats.commit(changes)] == [StoreUnavailable] * 2
+        finally:
+            admin.config_set("min-replicas-to-write", "0")
+        # it reads, but writes nothing: the repeat is found to be done, and nobody knows whether replicas have it
+        admin.acl_setuser("default", enabled=True, commands=["-append", "-set", "-del"])
+        try:
+            assert [type(one) for one in await repeats.commit(changes)] == [StoreUnavailable] * 2
+        finally:
+            admin.acl_setuser("default", enabled=True, commands=["+append", "+set", "+del"])
+    assert await store.load([alone, gone]) == [Stored(2, b"record"), None]
+
+
+async def test_keys_of_sessions_are_all_that_the_store_touches(
+    sessions: ClusterSessions, start_store: StartStore
+) -> None:
+    ids = [sessions.on(primary, 1)[0] for primary in sessions.cluster.primaries()]
+    admins = [Redis("127.0.0.1", node.port) for node in sessions.cluster.primaries()]
+    try:
+        for admin in admins:
+            admin.acl_setuser("default", enabled=True, reset_keys=True, keys=[sessions.prefix + "*"])
+        store = await start_store(sessions.store(replicas=1))
+        await store.health()
+        assert await store.load(ids) == [None] * 3
+        assert await store.commit([put(one, NO_REVISION, 1) for one in ids]) == [COMMITTED] * 3
+        assert await store.load(ids) == [Stored(1, b"record")] * 3
+        assert await store.commit([delete(one, 1) for one in ids]) == [COMMITTED] * 3
+    finally:
+        for admin in admins:
+            admin.acl_setuser("default", enabled=True, keys=["*"])
+            admin.close()
+
+
 async def test_stale_connections_and_lost_scripts_are_made_good(
     sessions: ClusterSessions, start_store: StartStore
 ) -> None:
