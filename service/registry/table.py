@@ -268,6 +268,8 @@ class SessionTable:
         await asyncio.wait([key.recount])
 
     async def _recount(self, session_id: str) -> None:
+        if self.quota.expire(session_id, self.clock()):
+            return  # the store still has its record, and would bring it back
         with suppress(HetsynError), self.visit(session_id) as entry:
             if not entry.is_taken:  # else its chunk finds out, and may itself wait for this
                 async with entry.turn():

@@ -29,6 +29,8 @@ class Rented:
 
     Attributes:
         key: its name.
+        begun_s: when it was asked for first.
+        seen_s: times at which its chunks were acknowledged.
         known_s: when the last chunk was sent that was acknowledged; None: it may not be open.
         over_s: when it was known to have ended.
         busy_until_s: when the last request for it is over, whatever became of it.
@@ -38,6 +40,8 @@ class Rented:
         self.name = name
         self.key = key
         self.oracle = oracle
+        self.begun_s = begun_s
+        self.seen_s: list[float] = []
         self.known_s: float | None = None
         self.over_s: float | None = None
         self.busy_until_s = begun_s + LATE_S
@@ -72,14 +76,17 @@ class Keyring:
         """Return the headers of a client with a key, or without one."""
         return access_of(url, {"key": self._tokens[key]} if key else {}).headers
 
-    def acknowledged(self, key: str) -> None:
-        """Judge how many sessions of a key are open, after a chunk was acknowledged."""
-        simulation = self._simulation
+    def acknowledged(self, session: Rented) -> None:
+        """Judge how many sessions of a key are open, after a chunk of one was acknowledged."""
+        key, simulation = session.key, self._simulation
+        session.seen_s.append(simulation.world.now_s)
         if key and not simulation.is_short_of_room:
-            calm_s = simulation.disturbed_until_s  # a server that was started again has to see a session first
+            # a server that was started again, or whose store has failed, has to see a session before another begins
+            calm_s = simulation.disturbed_until_s
+            open_ = [one for one in self.rented if one.key == key and one.known_s is not None and one.oracle.is_known]
+            newest_s = max((one.begun_s for one in open_), default=0.0)
             count = sum(
-                one.key == key and one.known_s is not None and one.known_s > calm_s and one.oracle.is_known
-                for one in self.rented
+                one.begun_s == newest_s or any(calm_s < seen_s < newest_s for seen_s in one.seen_s) for one in open_
             )
             most = self._most[key] * simulation.plan.servers
             if count > most:

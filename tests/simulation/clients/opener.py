@@ -73,7 +73,7 @@ class Opener(Client):
             self._answered(session, is_over=content.end)
             session.known_s = None if content.end else sent.at_s
             self.acknowledged(session.oracle, sent._replace(seq=reply["seq"]), dict(reply))
-            self.simulation.keyring.acknowledged(self.key)
+            self.simulation.keyring.acknowledged(session)
             if content.end:
                 self._leave(session)
         finally:
