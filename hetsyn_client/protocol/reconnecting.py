@@ -143,10 +143,10 @@ class Reconnecting(ABC):
             ServiceProblem: the server asked again and again to come later, or refuses for good.
             ServiceUnreachable: the connection broke again and again.
         """
-        with suppress(Broken):
-            while (yield from self._read(0)) is not None:
-                pass  # an error that the server sent before it closed the connection is raised
         while True:
+            with suppress(Broken):
+                while (yield from self._read(0)) is not None:
+                    pass  # an error that the server sent before it closed the connection is raised
             yield from self._close()
             refusal, self._refusal = self._refusal, None
             if self._patience.is_over((yield Now()), error.waited_s):
