@@ -22,13 +22,14 @@ test-all:
 	.ci/run
 
 # All tests, with the day's seed: make test-long SEED=20261130 repeats that day's. Then the oldest and the newest
-# versions of the dependencies.
+# versions of the dependencies. Then a hundred mutants: read those that no test catches.
 SEED ?= $(shell date +%Y%m%d)
 test-long: install
 	@status=0; \
 	HETSYN_TEST_SEED=$(SEED) $(BIN)/pytest $(PYTEST_OPTIONS) -m '' --hypothesis-seed $(SEED) --fuzz-inputs 20000 \
 		tests research/tests || status=1; \
 	.ci/versions || status=1; \
+	$(BIN)/python -m tests.mutants --seed $(SEED) --count 100 || true; \
 	exit $$status
 
 # how much of the server level 1 passes

@@ -32,6 +32,8 @@ SIMULATED = (
 )
 """What the simulator runs: sessions, stores, scheduler, carried and live protocols."""
 
+PRODUCT = ("service", "hetsyn_client", "export", "hetsyn_model")
+
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 OTHER_SIDE: dict[type[ast.cmpop], str] = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">"}
 COUNTERPART: dict[type[ast.cmpop], str] = {
@@ -89,6 +91,16 @@ def _off_by_one(node: ast.AST) -> Iterator[str]:
         yield f"{left} {OTHER_SIDE[type(node.ops[0])]} {right}"
 
 
+def _forgotten_one(node: ast.AST) -> Iterator[str]:
+    """A sum or a difference forgets its 1."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub) and _is_one(node.right):
+        yield ast.unparse(node.left)
+
+
+def _is_one(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 1 and isinstance(node.value, int)
+
+
 def _turned_comparison(node: ast.AST) -> Iterator[str]:
     """A comparison asks for the opposite."""
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COUNTERPART:
@@ -100,6 +112,18 @@ def _swapped_branches(node: ast.AST) -> Iterator[str]:
     """The two values of a condition are swapped."""
     if isinstance(node, ast.IfExp):
         yield f"{ast.unparse(node.orelse)} if {ast.unparse(node.test)} else {ast.unparse(node.body)}"
+
+
+def _other_branch(node: ast.AST) -> Iterator[str]:
+    """A statement with two branches takes the other one."""
+    if isinstance(node, ast.If) and node.orelse and not isinstance(node.orelse[0], ast.If):
+        yield ast.unparse(ast.If(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse))
+
+
+def _swallowed_exception(node: ast.AST) -> Iterator[str]:
+    """An exception is caught, and nothing follows."""
+    if isinstance(node, ast.ExceptHandler) and not isinstance(node.body[0], ast.Pass):
+        yield ast.unparse(ast.ExceptHandler(node.type, None, [ast.Pass()]))
 
 
 def _forgotten_call(node: ast.AST) -> Iterator[str]:
@@ -130,8 +154,11 @@ def _returns_early(node: ast.AST) -> Iterator[str]:
 PATTERNS: dict[str, Callable[[ast.AST], Iterator[str]]] = {
     "dropped operand": _dropped_operand,
     "off by one": _off_by_one,
+    "forgotten one": _forgotten_one,
     "turned comparison": _turned_comparison,
     "swapped branches": _swapped_branches,
+    "other branch": _other_branch,
+    "swallowed exception": _swallowed_exception,
     "forgotten call": _forgotten_call,
     "forgotten state": _forgotten_state,
     "goes on": _goes_on,
@@ -155,6 +182,12 @@ def chosen(paths: Sequence[str], seed: int, count: int) -> list[Mutant]:
     return list(result)
 
 
+def spread(paths: Sequence[str], seed: int, count: int) -> list[Mutant]:
+    """Choose mutants of some files and folders, as many of each."""
+    parts = [count // len(paths) + (index < count % len(paths)) for index in range(len(paths))]
+    return [mutant for path, part in zip(paths, parts, strict=True) for mutant in chosen([path], seed, part)]
+
+
 def mutants(file: Path) -> Iterator[Mutant]:
     """Yield all mutants of a file."""
     source = file.read_text()
@@ -174,7 +207,7 @@ def mutants(file: Path) -> Iterator[Mutant]:
         lasts = function.body[-1:] if len(function.body) > 1 and not has_result else []
         for node in _own(function):
             text = ast.unparse(node)
-            if any(each in text for each in TELLING) or not isinstance(node, ast.stmt | ast.expr):
+            if any(each in text for each in TELLING) or not isinstance(node, ast.stmt | ast.expr | ast.ExceptHandler):
                 continue
             for pattern, changed in PATTERNS.items():
                 if pattern == "returns early" and node not in lasts:
@@ -182,8 +215,13 @@ def mutants(file: Path) -> Iterator[Mutant]:
                 for after in changed(node):
                     start = place(node.lineno, node.col_offset)
                     end = place(node.end_lineno or 0, node.end_col_offset or 0)
-                    text = f"({after})" if isinstance(node, ast.expr) else after
+                    text = f"({after})" if isinstance(node, ast.expr) else _indented(after, node.col_offset)
                     yield Mutant(name, node.lineno, pattern, start, end, text)
+
+
+def _indented(statement: str, columns: int) -> str:
+    first, *rest = statement.split("\n")
+    return "\n".join([first, *(f"{' ' * columns}{line}" for line in rest)])
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:
