@@ -375,6 +375,8 @@ class Awaited(Item):
     @staticmethod
     def done(items: Sequence[Awaited], outcomes: Sequence[Outcome | Exception]) -> None:
         for item, outcome in zip(items, outcomes, strict=True):
+            if item.outcome.done():  # its task was cancelled a moment ago, and has not run since
+                continue
             if isinstance(outcome, Exception):
                 item.outcome.set_exception(outcome)
             else:

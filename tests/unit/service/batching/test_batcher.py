@@ -98,6 +98,22 @@ async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leavi
     await batcher.close()
 
 
+async def test_a_caller_that_leaves_as_its_batch_ends_harms_nobody(model: Model, gate: Gate) -> None:
+    class Leaving(RecordingEngine):
+        def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
+            if len(segment.pieces) > 1:
+                tasks[1].cancel()  # it runs again only after the batch was answered
+            return super().compute(model, segment)
+
+    works = [work(model, unit) for unit in (0, 1, 2)]
+    batcher, tasks = await together(Leaving(), model, gate, works, on_loop=True)
+    gate.opened.set()
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [Outcome, asyncio.CancelledError, Outcome]
+    await batcher.close()
+
+
 @pytest.mark.parametrize("on_loop", [False, True])
 @pytest.mark.parametrize("index", [0, 2, 3])
 async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(
